@@ -1,0 +1,64 @@
+# What to do with a checkout. Everything but Rust is installed when a target needs it, with apt and as root or through sudo.
+
+PREFIX ?= /usr/local
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DENY := 0.20.2
+
+.PHONY: help demo test check bench install build-packages server-packages
+
+help:
+	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
+	@echo "make test      all tests; starts a MariaDB of its own"
+	@echo "make check     format, lints, documentation, licences and duplicates of dependencies"
+	@echo "make bench     what a tick with nothing due costs, beside a program that only connects"
+	@echo "make install   build Duly and put it under PREFIX ($(PREFIX)); DESTDIR is put before that"
+
+demo: build-packages
+	cargo build --release --locked
+	@sh examples/demo $(TARGET)/release/duly $(TARGET)/demo
+
+test: build-packages server-packages
+	cargo test --locked
+
+check: build-packages
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	@PATH="$(abspath $(TARGET))/tools/bin:$$PATH"; export PATH; \
+	cargo deny --version >/dev/null 2>&1 || { \
+		echo "Installing cargo-deny $(DENY) in $(TARGET)/tools: it checks licences and duplicates of dependencies (takes some minutes)"; \
+		cargo install --quiet --locked --root "$(TARGET)/tools" cargo-deny@$(DENY); } || exit 1; \
+	echo "cargo deny check licenses bans sources"; \
+	cargo deny --locked check licenses bans sources
+
+bench: build-packages server-packages
+	cargo build --release --locked
+	@bash benches/idle.sh $(TARGET)/release/duly
+
+# Under sudo there may be no cargo: then what was built before is installed.
+CARGO := $(shell command -v cargo)
+install: $(if $(CARGO),build-packages)
+	$(if $(CARGO),cargo build --release --locked,@[ -x $(TARGET)/release/duly ] || { echo "no cargo here and nothing built yet: build with 'make demo' first" >&2; exit 1; })
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/duly"
+	install -m 755 $(TARGET)/release/duly "$(DESTDIR)$(PREFIX)/bin/duly"
+	install -m 644 jobs.yaml crontab.example LICENSE-MIT LICENSE-APACHE "$(DESTDIR)$(PREFIX)/share/doc/duly"
+
+# $(call installed,what for,how to see that it is there,packages,packages to try if there are none of these names)
+define installed
+@{ $(2); } >/dev/null 2>&1 || { \
+	command -v apt-get >/dev/null || { echo "$(1) needs what Debian calls $(3); please install it" >&2; exit 1; }; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "Installing $(3), which $(1) needs"; \
+	install="$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"; \
+	$$sudo apt-get update -qq && { $$install $(3) >/dev/null || $$install $(4) >/dev/null; } && { $(2); } >/dev/null 2>&1 || \
+		{ echo "$(3): not installed; see above" >&2; exit 1; }; }
+endef
+
+# libmariadb-dev brings libssl-dev and zlib1g-dev; a libmysqlclient-dev that is there will do as well.
+build-packages:
+	$(call installed,building Duly,cc --version && { pkg-config --exists libmariadb || pkg-config --exists mysqlclient; },gcc libc6-dev pkg-config libmariadb-dev,gcc libc6-dev pkgconf libmariadb-dev)
+
+# The bare server, which starts no service and makes no user, and the client's programs that it is set up with. Where they have
+# no packages of their own, the whole server.
+server-packages:
+	$(call installed,testing Duly,PATH="$$PATH:/usr/sbin:/usr/libexec"; command -v mariadbd && command -v mariadb-install-db && command -v my_print_defaults,mariadb-server-core mariadb-client-core,mariadb-server)

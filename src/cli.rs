@@ -1,0 +1,291 @@
+//! Every type of the command line; no behaviour.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::job::{On, State, duration, instant};
+
+/// Runs declared jobs when they are due.
+#[derive(Debug, Parser)]
+#[command(name = "duly", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    /// The file that declares the jobs [default: $DULY_CONFIG, ./jobs.yaml, /etc/duly/jobs.yaml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The database; $DATABASE_URL is safer, since others can read command lines
+    #[arg(long, global = true, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Tell more on standard error; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Tell only errors on standard error
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What Duly can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// One tick: run what is due, then exit; this is what the crontab calls
+    #[command(after_help = "Example, for a crontab:\n  * * * * * duly run")]
+    Run(RunArgs),
+    /// Run one job now, in the foreground, and record it
+    #[command(after_help = "Example:\n  duly run-job import_feed -- --full")]
+    RunJob(RunJobArgs),
+    /// Put a job in the queue and print its id
+    #[command(after_help = "Examples:\n  duly enqueue import_feed --in '10 min'\n  \
+                            echo '{\"name\": \"import_feed\", \"params\": [\"a\"]}' | duly enqueue --batch -")]
+    Enqueue(EnqueueArgs),
+    /// Put a job in the queue as it is configured, with its dependents, and print its id
+    #[command(after_help = "Example:\n  duly start import_feed")]
+    Start(StartArgs),
+    /// The declared jobs: schedule, next time, last result
+    #[command(after_help = "Example:\n  duly jobs --json")]
+    Jobs(JsonArgs),
+    /// The coming occurrences of schedules
+    #[command(after_help = "Example:\n  duly next nightly_export --count 10")]
+    Next(NextArgs),
+    /// The last jobs
+    #[command(after_help = "Example:\n  duly list --state failed --since '1 day'")]
+    List(ListArgs),
+    /// One job whole: attempts, prerequisites, output
+    #[command(after_help = "Example:\n  duly show 42 --follow")]
+    Show(ShowArgs),
+    /// Cancel a job; one that runs is stopped, wherever it runs
+    #[command(after_help = "Example:\n  duly cancel 42")]
+    Cancel(IdArgs),
+    /// Put in a new job like one that has ended, and print its id
+    #[command(after_help = "Example:\n  duly retry 42")]
+    Retry(IdArgs),
+    /// Delete jobs that ended long enough ago
+    #[command(after_help = "Example:\n  duly clean-up --max-retention '7 days' --per-call 1000")]
+    CleanUp(CleanUpArgs),
+    /// Create or update the tables
+    #[command(after_help = "Example:\n  duly migrate --dry-run")]
+    Migrate(MigrateArgs),
+    /// Check jobs.yaml, and a crontab, without a database
+    #[command(after_help = "Example:\n  crontab -l | duly check --crontab -")]
+    Check(CheckArgs),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  duly completions bash > /etc/bash_completion.d/duly")]
+    Completions(CompletionsArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Only this queue; may be given several times
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Vec<String>,
+    /// Start at most N jobs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// Start nothing new after this long, such as 55s
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub max_runtime: Option<Duration>,
+    /// Jobs at once by this tick, at most what runner.concurrency allows for the host
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub concurrency: Option<u64>,
+    /// Exit with 3 when a job fails
+    #[arg(long)]
+    pub fail_on_error: bool,
+}
+
+/// What a job is about.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// The id of what the job is about: `{target_id}` in its command, $DULY_TARGET_ID
+    #[arg(long, value_name = "ID")]
+    pub target_id: Option<String>,
+    /// The type of what the job is about: `{target_type}` in its command, $DULY_TARGET_TYPE
+    #[arg(long, value_name = "TYPE")]
+    pub target_type: Option<String>,
+}
+
+/// Arguments of `run-job`.
+#[derive(Debug, Args)]
+pub struct RunJobArgs {
+    /// The name of a declared job
+    pub name: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its fields carry the help")]
+    pub target: TargetArgs,
+    /// If it fails, queue it for retry, in QUEUE or its own queue
+    #[arg(long, value_name = "QUEUE", num_args = 0..=1, require_equals = true)]
+    pub retry: Option<Option<String>>,
+    /// Parameters in place of the configured ones
+    #[arg(last = true, value_name = "PARAM")]
+    pub params: Vec<String>,
+}
+
+/// Arguments of `enqueue`.
+#[derive(Debug, Args)]
+pub struct EnqueueArgs {
+    /// The name of a declared job
+    #[arg(required_unless_present = "batch")]
+    pub name: Option<String>,
+    /// The queue, in place of the configured one
+    #[arg(long)]
+    pub queue: Option<String>,
+    /// Not before this time, such as '2026-03-01 02:00' (UTC)
+    #[arg(long, value_name = "TIME", value_parser = instant::parse, conflicts_with = "wait")]
+    pub at: Option<DateTime<Utc>>,
+    /// Not before this long from now, such as '10 min'
+    #[arg(long = "in", value_name = "DURATION", value_parser = duration::parse, id = "wait")]
+    pub wait: Option<Duration>,
+    /// -100 to 100, higher first
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+    pub priority: Option<i32>,
+    /// After job ID has ended as asked: success (default), failure or always; may be given several times
+    #[arg(long, value_name = "ID[:END]", value_parser = parse_after)]
+    pub after: Vec<(i64, On)>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its fields carry the help")]
+    pub target: TargetArgs,
+    /// Read jobs from FILE, or - for standard input: one JSON object a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "queue", "at", "wait", "priority", "after", "target_id", "target_type", "params"])]
+    pub batch: Option<PathBuf>,
+    /// Parameters in place of the configured ones
+    #[arg(last = true, value_name = "PARAM")]
+    pub params: Vec<String>,
+}
+
+fn parse_after(text: &str) -> Result<(i64, On), String> {
+    let (id, on) = text.split_once(':').unwrap_or((text, "success"));
+    let id = id.parse().map_err(|_not_a_number| format!("`{id}` is not a job's id"))?;
+    Ok((id, on.parse()?))
+}
+
+/// Arguments of `start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// The name of a declared job
+    pub name: String,
+}
+
+/// Arguments of commands that only read.
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `next`.
+#[derive(Debug, Args)]
+pub struct NextArgs {
+    /// Only this job
+    pub name: Option<String>,
+    /// Occurrences per job
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub count: u32,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only jobs in this state
+    #[arg(long)]
+    pub state: Option<State>,
+    /// Only jobs of this queue
+    #[arg(long)]
+    pub queue: Option<String>,
+    /// Only jobs of this name
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Only jobs put in within this long, such as '1 day'
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub since: Option<Duration>,
+    /// Jobs at most
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The job's id
+    pub id: i64,
+    /// As JSON
+    #[arg(long, conflicts_with = "follow")]
+    pub json: bool,
+    /// Show its output as it comes, until it ends
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// Arguments of commands about one job.
+#[derive(Debug, Args)]
+pub struct IdArgs {
+    /// The job's id
+    pub id: i64,
+}
+
+/// Arguments of `clean-up`.
+#[derive(Debug, Args)]
+pub struct CleanUpArgs {
+    /// Delete what ended longer ago than this, such as '7 days' [default: retention in jobs.yaml]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub max_retention: Option<Duration>,
+    /// The same, for jobs that succeeded
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub max_retention_succeeded: Option<Duration>,
+    /// Delete at most N jobs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub per_call: Option<u64>,
+    /// Keep the newest N ended jobs of each name
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<u32>,
+    /// Count, and delete nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Show what has been run and what has not
+    #[arg(long, conflicts_with = "dry_run")]
+    pub status: bool,
+    /// Print the SQL that would be run
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Check this crontab too, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub crontab: Option<PathBuf>,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,159 @@
+//! `duly enqueue`: one job by its arguments, or many as JSON Lines.
+//!
+//! Of a batch nothing is put in before every line of it has been found valid.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::{Context, Usage, definition, require_queue};
+use crate::cli::EnqueueArgs;
+use crate::config::Config;
+use crate::exit_code::ExitCode;
+use crate::job::{On, duration, instant};
+use crate::render;
+use crate::store::{NewJob, Start, Store};
+
+/// Jobs put in by one transaction.
+const BATCH: usize = 10_000;
+
+/// Problems told of a batch.
+const TOLD: usize = 20;
+
+/// One line of a batch.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    name: String,
+    params: Option<Vec<String>>,
+    queue: Option<String>,
+    priority: Option<i32>,
+    at: Option<String>,
+    #[serde(rename = "in")]
+    wait: Option<String>,
+    #[serde(default)]
+    after: Vec<i64>,
+    target_type: Option<String>,
+    target_id: Option<String>,
+}
+
+pub(super) fn run(context: &Context, args: EnqueueArgs) -> Result<ExitCode> {
+    let config = context.config()?;
+    let jobs = match &args.batch {
+        Some(path) => read_batch(&config, path)?,
+        None => vec![from_arguments(&config, args)?],
+    };
+    let mut store = crate::runner::open(&config)?;
+    for batch in jobs.chunks(BATCH) {
+        put_in(&config, &mut store, batch)?;
+    }
+    Ok(ExitCode::Success)
+}
+
+fn put_in(config: &Config, store: &mut Store, jobs: &[NewJob]) -> Result<()> {
+    let ids = store.enqueue(jobs, &|name| config.definition(name)).with_context(|| match jobs {
+        [job] => format!("cannot enqueue `{}`", job.name),
+        jobs => format!("cannot enqueue {} jobs", jobs.len()),
+    })?;
+    let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    render::answer(&lines)
+}
+
+fn from_arguments(config: &Config, args: EnqueueArgs) -> Result<NewJob> {
+    let name = args.name.unwrap_or_default();
+    let mut job = NewJob::of(definition(config, &name)?);
+    if let Some(queue) = args.queue {
+        require_queue(config, &queue)?;
+        job.queue = queue;
+    }
+    job.start = match (args.at, args.wait) {
+        (Some(at), _) => Start::At(at),
+        (None, Some(wait)) => Start::In(wait),
+        (None, None) => Start::Now,
+    };
+    job.priority = args.priority.unwrap_or(job.priority);
+    if !args.params.is_empty() {
+        job.params = args.params;
+    }
+    job.target = (args.target.target_type, args.target.target_id);
+    job.after = args.after;
+    check_lengths(&job).map_err(Usage)?;
+    Ok(job)
+}
+
+fn read_batch(config: &Config, path: &Path) -> Result<Vec<NewJob>> {
+    let reader: Box<dyn BufRead> = if path.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        let file = File::open(path).with_context(|| format!("cannot read the batch `{}`", path.display()))?;
+        Box::new(BufReader::new(file))
+    };
+    let (mut jobs, mut problems, mut wrong) = (Vec::new(), Vec::new(), 0);
+    for (number, line) in reader.split(b'\n').enumerate() {
+        let line = line.with_context(|| format!("cannot read the batch `{}`", path.display()))?;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        match read_line(config, &line) {
+            Ok(job) => jobs.push(job),
+            Err(problem) => {
+                wrong += 1;
+                if problems.len() < TOLD {
+                    problems.push(format!("line {}: {problem}", number + 1));
+                }
+            }
+        }
+    }
+    if problems.is_empty() {
+        return Ok(jobs);
+    }
+    let more = if wrong > TOLD { format!("; and {} more", wrong - TOLD) } else { String::new() };
+    Err(Usage(format!("nothing of the batch was put in: {}{more}", problems.join("; "))).into())
+}
+
+fn read_line(config: &Config, line: &[u8]) -> Result<NewJob, String> {
+    let line: Line = serde_json::from_slice(line).map_err(|err| err.to_string())?;
+    let definition = config.definition(&line.name).ok_or_else(|| config.unknown_definition(&line.name))?;
+    let mut job = NewJob::of(definition);
+    if let Some(queue) = line.queue {
+        require_queue(config, &queue).map_err(|err| err.to_string())?;
+        job.queue = queue;
+    }
+    job.start = match (line.at, line.wait) {
+        (Some(_), Some(_)) => return Err("`at` and `in` exclude each other".to_owned()),
+        (Some(at), None) => Start::At(instant::parse(&at)?),
+        (None, Some(wait)) => Start::In(duration::parse(&wait)?),
+        (None, None) => Start::In(Duration::ZERO),
+    };
+    if let Some(priority) = line.priority {
+        if !(-100..=100).contains(&priority) {
+            return Err(format!("priority {priority} is not between -100 and 100"));
+        }
+        job.priority = priority;
+    }
+    job.params = line.params.unwrap_or(job.params);
+    job.target = (line.target_type, line.target_id);
+    job.after = line.after.into_iter().map(|id| (id, On::Success)).collect();
+    check_lengths(&job)?;
+    Ok(job)
+}
+
+/// What the columns hold; said here in words rather than by the database in its own.
+fn check_lengths(job: &NewJob) -> Result<(), String> {
+    let too_long =
+        |text: &Option<String>, most: usize| text.as_ref().is_some_and(|t| t.chars().count() > most);
+    if too_long(&job.target.0, 100) || too_long(&job.target.1, 190) {
+        return Err("a target's type has at most 100 characters, its id at most 190".to_owned());
+    }
+    if job.params.iter().any(|param| param.contains('\0')) {
+        return Err("params have a NUL byte, which no command line can hold".to_owned());
+    }
+    if job.params.iter().map(String::len).sum::<usize>() > 1 << 20 {
+        return Err("params are longer than 1 MiB, more than a command line can hold".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! `duly jobs`: what is declared, when it runs next, how it went last.
+
+use anyhow::{Context as _, Result};
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::cli::JsonArgs;
+use crate::exit_code::ExitCode;
+use crate::job::Definition;
+use crate::render::{self, Style, Table, utc_time};
+use crate::store::Job;
+
+pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<ExitCode> {
+    let (config, mut store) = context.open()?;
+    let now = store.time().context("cannot ask the database for its time")?;
+    let names = config.definitions.iter().map(|definition| definition.name.as_str());
+    let latest = store.latest_of(names).context("cannot read the latest jobs")?;
+    let rows = || {
+        config.definitions.iter().map(|definition| {
+            let next = definition
+                .schedule
+                .as_ref()
+                .filter(|_| definition.enabled)
+                .and_then(|schedule| schedule.next_after(now));
+            (definition, next, latest.get(&definition.name))
+        })
+    };
+    if args.json {
+        let list: Value = rows().map(|(definition, next, last)| as_json(definition, next, last)).collect();
+        render::answer(&render::json::text(&list))?;
+    } else {
+        let mut table = Table::new(&["NAME", "DESCRIPTION", "SCHEDULE", "NEXT (UTC)", "LAST"]);
+        for (definition, next, last) in rows() {
+            table.row(as_row(definition, next, last));
+        }
+        render::answer(&table.text())?;
+    }
+    Ok(ExitCode::Success)
+}
+
+fn as_json(definition: &Definition, next: Option<DateTime<Utc>>, last: Option<&Job>) -> Value {
+    let schedule = definition.schedule.as_ref();
+    json!({
+        "name": definition.name,
+        "label": definition.label,
+        "description": definition.description,
+        "schedule": schedule.map(|schedule| schedule.expression.clone()),
+        "timezone": schedule.map(|schedule| schedule.timezone.name()),
+        "enabled": definition.enabled,
+        "next_at": render::json::time(next),
+        "queue": definition.queue,
+        "dependents": definition.dependents,
+        "last": last.map(render::json::job),
+    })
+}
+
+fn as_row(definition: &Definition, next: Option<DateTime<Utc>>, last: Option<&Job>) -> [(String, Style); 5] {
+    let description = definition.description.as_ref().or(definition.label.as_ref());
+    let schedule = match &definition.schedule {
+        Some(schedule) if definition.enabled => schedule.expression.clone(),
+        Some(schedule) => format!("{} (disabled)", schedule.expression),
+        None => "-".to_owned(),
+    };
+    let (result, style) = last.map_or(("-".to_owned(), Style::Faint), |job| {
+        (
+            format!("{} {}", job.state, utc_time(job.finished_at.or(job.started_at))),
+            super::list::style(job.state),
+        )
+    });
+    [
+        (definition.name.clone(), Style::Plain),
+        (description.cloned().unwrap_or_else(|| "-".to_owned()), Style::Plain),
+        (schedule, Style::Plain),
+        (utc_time(next), Style::Plain),
+        (result, style),
+    ]
+}

@@ -1,0 +1,149 @@
+//! One file per subcommand: arguments, work, answer. Here they are told apart, and errors become exit codes.
+
+mod cancel;
+mod check;
+mod clean_up;
+mod completions;
+mod enqueue;
+mod jobs;
+mod list;
+mod migrate;
+mod next;
+mod retry;
+mod run;
+mod run_job;
+mod show;
+mod start;
+
+use std::io::Write as _;
+
+use anyhow::{Result, anyhow};
+use log::{Level, LevelFilter};
+
+use crate::cli::{Cli, Command};
+use crate::config::{self, Config, ConfigError, LoadOptions};
+use crate::exit_code::ExitCode;
+use crate::job::Definition;
+use crate::runner;
+use crate::store::Store;
+
+/// A mistake in the arguments or in what they name; it will not go away by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Refused, because one is already there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+/// What every command starts from.
+struct Context {
+    options: LoadOptions,
+}
+
+impl Context {
+    fn config(&self) -> Result<Config> {
+        Ok(config::load(&self.options)?)
+    }
+
+    fn open(&self) -> Result<(Config, Store)> {
+        let config = self.config()?;
+        let store = runner::open(&config)?;
+        Ok((config, store))
+    }
+}
+
+/// Carries out one command.
+///
+/// # Errors
+///
+/// Whatever stopped it; [`explain`] turns that into a line and an exit code.
+pub fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let context = Context { options: LoadOptions { path: cli.config, database_url: cli.database_url } };
+    match cli.command {
+        Command::Run(args) => run::run(&context, args),
+        Command::RunJob(args) => run_job::run(&context, args),
+        Command::Enqueue(args) => enqueue::run(&context, args),
+        Command::Start(args) => start::run(&context, &args),
+        Command::Jobs(args) => jobs::run(&context, &args),
+        Command::Next(args) => next::run(&context, &args),
+        Command::List(args) => list::run(&context, args),
+        Command::Show(args) => show::run(&context, &args),
+        Command::Cancel(args) => cancel::run(&context, &args),
+        Command::Retry(args) => retry::run(&context, &args),
+        Command::CleanUp(args) => clean_up::run(&context, &args),
+        Command::Migrate(args) => migrate::run(&context, &args),
+        Command::Check(args) => check::run(&context, &args),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Prints one line about an error; returns the code to exit with.
+#[must_use]
+pub fn explain(err: &anyhow::Error) -> ExitCode {
+    let mut stderr = std::io::stderr().lock();
+    if let Some(problems) = err.downcast_ref::<ConfigError>() {
+        // One line for each problem.
+        let lines = problems.to_string();
+        let written = lines.lines().try_for_each(|line| writeln!(stderr, "duly: error: {line}"));
+        return if written.is_ok() { ExitCode::Usage } else { ExitCode::Failure };
+    }
+    // A database's message may have several lines.
+    let line = format!("{err:#}").replace('\n', " ");
+    if writeln!(stderr, "duly: error: {line}").is_err() {
+        return ExitCode::Failure;
+    }
+    match err {
+        err if err.is::<Usage>() => ExitCode::Usage,
+        err if err.is::<Refused>() => ExitCode::Refused,
+        _ => ExitCode::Failure,
+    }
+}
+
+/// Sends the log to standard error: warnings, unless `-v`, `-q` or `RUST_LOG` say otherwise.
+pub fn start_log(cli: &Cli) {
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => LevelFilter::Error,
+        (false, 0) => LevelFilter::Warn,
+        (false, 1) => LevelFilter::Info,
+        (false, _) => LevelFilter::Debug,
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level);
+    if !cli.quiet && cli.verbose == 0 {
+        builder.parse_default_env();
+    }
+    let has_times = cli.verbose > 0;
+    builder.format(move |out, record| {
+        let word = match record.level() {
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug | Level::Trace => "debug",
+        };
+        let text = crate::render::harmless(&record.args().to_string()).replace('\n', " ");
+        let time = if has_times { format!("{} ", out.timestamp_millis()) } else { String::new() };
+        writeln!(out, "{time}duly: {word}: {text}")
+    });
+    builder.init();
+}
+
+/// The definition called `name`, or what else may be meant.
+fn definition<'a>(config: &'a Config, name: &str) -> Result<&'a Definition> {
+    config.definition(name).ok_or_else(|| Usage(config.unknown_definition(name)).into())
+}
+
+/// The queue called `name`, if it is declared.
+fn require_queue(config: &Config, name: &str) -> Result<()> {
+    if config.queues.iter().any(|queue| queue == name) {
+        return Ok(());
+    }
+    let known = config.queues.join(", ");
+    Err(Usage(format!("no queue is called `{name}` in {}; it declares {known}", config.path.display()))
+        .into())
+}
+
+fn no_such_job(id: i64) -> anyhow::Error {
+    anyhow!(Usage(format!("there is no job {id}; `duly list` shows the last ones")))
+}

@@ -1,0 +1,46 @@
+//! `duly run-job`: one job now, in the foreground.
+
+use anyhow::Result;
+
+use super::{Context, definition, require_queue};
+use crate::cli::RunJobArgs;
+use crate::exit_code::ExitCode;
+use crate::job::{Outcome, State};
+use crate::render;
+use crate::runner::by_hand;
+use crate::store::NewJob;
+
+pub(super) fn run(context: &Context, args: RunJobArgs) -> Result<ExitCode> {
+    let config = context.config()?;
+    let definition = definition(&config, &args.name)?;
+    let mut job = NewJob::of(definition);
+    if !args.params.is_empty() {
+        job.params = args.params;
+    }
+    job.target = (args.target.target_type, args.target.target_id);
+    match args.retry {
+        None => job.max_attempts = 1,
+        Some(None) => {}
+        Some(Some(queue)) => {
+            require_queue(&config, &queue)?;
+            job.queue = queue;
+        }
+    }
+    let store = crate::runner::open(&config)?;
+    let done = by_hand::run(config, store, &job, &mut *render::raw_output())?;
+    match (done.state, done.signal) {
+        (State::Success, _) => return Ok(ExitCode::Success),
+        (state, Some(signal)) => {
+            log::warn!("job {} ({}) was stopped and is {state}", done.id, args.name);
+            return Ok(ExitCode::Signal(signal));
+        }
+        (State::Delayed | State::Pending, None) => {
+            log::error!("job {} ({}) {}; it is queued for retry", done.id, args.name, done.outcome);
+        }
+        (state, None) if done.outcome == Outcome::Cancelled => {
+            log::error!("job {} ({}) was cancelled and is {state}", done.id, args.name);
+        }
+        (_, None) => log::error!("job {} ({}) {}", done.id, args.name, done.outcome),
+    }
+    Ok(ExitCode::JobFailed)
+}

@@ -1,0 +1,20 @@
+//! `duly start`: the button of the back office, as a command.
+
+use anyhow::{Context as _, Result};
+
+use super::{Context, definition};
+use crate::cli::StartArgs;
+use crate::exit_code::ExitCode;
+use crate::render;
+use crate::store::NewJob;
+
+pub(super) fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
+    let config = context.config()?;
+    let job = NewJob::of(definition(&config, &args.name)?);
+    let mut store = crate::runner::open(&config)?;
+    let ids = store
+        .enqueue(&[job], &|name| config.definition(name))
+        .with_context(|| format!("cannot start `{}`", args.name))?;
+    render::answer(&format!("{}\n", ids[0]))?;
+    Ok(ExitCode::Success)
+}

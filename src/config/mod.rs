@@ -1,0 +1,158 @@
+//! jobs.yaml and the environment: what was declared, checked whole and with its defaults filled in.
+//!
+//! `raw` mirrors the file, `validate` turns it into the types of [`crate::job`]. Every problem is reported at
+//! once, each on a line with its file, line and key path; nothing is ever silently ignored. Nothing in here
+//! knows of the database behind a URL or of processes; whether a program exists is found out when it starts.
+
+pub mod crontab;
+mod database_url;
+mod definitions;
+mod error;
+mod lines;
+mod nearest;
+mod node;
+mod raw;
+mod read;
+mod settings;
+mod shell;
+mod source;
+mod validate;
+mod validate_jobs;
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use database_url::DatabaseUrl;
+pub use definitions::Definitions;
+pub use error::ConfigError;
+
+use crate::job::{Definition, State};
+use settings::Environment;
+use source::Source;
+
+/// What the command line says about the configuration.
+#[derive(Clone, Default)]
+pub struct LoadOptions {
+    /// `--config`.
+    pub path: Option<PathBuf>,
+    /// `--database-url`.
+    pub database_url: Option<String>,
+}
+
+/// A whole, valid configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// jobs.yaml, absolute.
+    pub path: PathBuf,
+    /// Where jobs are kept.
+    pub database: DatabaseUrl,
+    /// This host's share of the work.
+    pub runner: RunnerConfig,
+    /// Names of the queues in the order of the file; `default` is always one of them.
+    pub queues: Vec<String>,
+    /// What was declared.
+    pub definitions: Definitions,
+    /// How long ended jobs are kept.
+    pub retention: Retention,
+}
+
+/// `runner` in jobs.yaml.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerConfig {
+    /// Jobs at once on this host, at least 1.
+    pub concurrency: usize,
+    /// After this a tick claims nothing new.
+    pub max_runtime: Option<Duration>,
+    /// How long a claim holds without being renewed, 3 seconds to an hour.
+    pub lease: Duration,
+    /// Where host slots and output under way are kept, absolute.
+    pub state_dir: PathBuf,
+}
+
+/// `retention` in jobs.yaml.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// For states that do not say otherwise.
+    pub default: Duration,
+    /// For jobs that succeeded.
+    pub success: Option<Duration>,
+    /// For jobs that failed.
+    pub failed: Option<Duration>,
+    /// For jobs that were cancelled.
+    pub cancelled: Option<Duration>,
+    /// For jobs that were given up.
+    pub stale: Option<Duration>,
+    /// The newest of each name are kept whatever their age.
+    pub keep_last: u32,
+}
+
+/// Where jobs.yaml lies: `explicit`, `$DULY_CONFIG`, `./jobs.yaml` or `/etc/duly/jobs.yaml`; absolute.
+///
+/// # Errors
+///
+/// When it is in none of these places; one that is named is not looked at yet.
+pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    Source::locate(explicit, &Environment::read()).map(|source| source.path)
+}
+
+/// Reads and checks jobs.yaml and the environment.
+///
+/// # Errors
+///
+/// Every problem there is, for people to read.
+pub fn load(options: &LoadOptions) -> Result<Config, ConfigError> {
+    load_in(options, &Environment::read())
+}
+
+fn load_in(options: &LoadOptions, environment: &Environment) -> Result<Config, ConfigError> {
+    let source = Source::locate(options.path.as_deref(), environment)?;
+    let yaml = source.read()?;
+    validate::config(&yaml, &source, options.database_url.as_deref(), environment)
+        .map_err(ConfigError::Invalid)
+}
+
+/// Whether the person asked for no colours (`$NO_COLOR`).
+#[must_use]
+pub fn is_without_colour() -> bool {
+    settings::is_without_colour()
+}
+
+impl Config {
+    /// The definition called `name`.
+    #[must_use]
+    pub fn definition(&self, name: &str) -> Option<&Definition> {
+        self.definitions.get(name)
+    }
+
+    /// Says that no definition is called `name`, and which one may be meant.
+    #[must_use]
+    pub fn unknown_definition(&self, name: &str) -> String {
+        let hint = self.definitions.hint(name);
+        format!("no job is called `{}` in {}; {hint}", error::one_line(name), self.path.display())
+    }
+
+    /// Changes when, and only when, the set of schedules that make jobs changes; the same on every host.
+    #[must_use]
+    pub fn schedules_digest(&self) -> String {
+        self.definitions.schedules_digest()
+    }
+}
+
+impl Retention {
+    /// How long jobs that ended in `state` are kept.
+    #[must_use]
+    pub fn of(&self, state: State) -> Duration {
+        let own = match state {
+            State::Success => self.success,
+            State::Failed => self.failed,
+            State::Cancelled => self.cancelled,
+            State::Stale => self.stale,
+            State::New | State::Waiting | State::Delayed | State::Pending | State::Running => None,
+        };
+        own.unwrap_or(self.default)
+    }
+}
+
+#[cfg(test)]
+mod tests;

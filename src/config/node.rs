@@ -1,0 +1,164 @@
+//! A YAML value as it stands in the file, before anybody asked what it should be.
+//!
+//! Unlike `serde_yaml::Value` it keeps going at a key that is given twice (remembering it), and merge keys
+//! (`<<`) are already applied. Keys are text, in the order of the file.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+/// A YAML value.
+#[derive(Clone)]
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Map(Entries),
+}
+
+/// What a mapping holds.
+#[derive(Clone, Default)]
+pub(super) struct Entries {
+    /// The first value of each key.
+    pub(super) entries: Vec<(String, Node)>,
+    /// Keys that were given again.
+    pub(super) twice: Vec<String>,
+}
+
+impl Node {
+    /// What it is, for messages: never its content, which may be secret.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "true or false",
+            Self::Int(_) | Self::Float(_) => "a number",
+            Self::Text(_) => "text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a mapping",
+        }
+    }
+
+    /// Whether it asks for nothing: `null`, `false`, `[]` or `{}`.
+    pub(super) const fn is_off(&self) -> bool {
+        match self {
+            Self::Null | Self::Bool(false) => true,
+            Self::List(items) => items.is_empty(),
+            Self::Map(map) => map.entries.is_empty(),
+            Self::Bool(true) | Self::Int(_) | Self::Float(_) | Self::Text(_) => false,
+        }
+    }
+}
+
+impl Entries {
+    /// Applies `<<`: what the mapping itself says wins, then the earlier of the merged ones.
+    fn merge(&mut self, seen: &mut HashSet<String>) {
+        let Some(at) = self.entries.iter().position(|(key, node)| key == "<<" && can_be_merged(node)) else {
+            return;
+        };
+        let sources = match self.entries.remove(at).1 {
+            Node::List(sources) => sources,
+            source => vec![source],
+        };
+        for source in sources {
+            let Node::Map(source) = source else { continue };
+            for (key, node) in source.entries {
+                if seen.insert(key.clone()) {
+                    self.entries.push((key, node));
+                }
+            }
+        }
+    }
+}
+
+/// Whether it is a mapping or a list of mappings; anything else stays, and is then an unknown key.
+fn can_be_merged(node: &Node) -> bool {
+    match node {
+        Node::Map(_) => true,
+        Node::List(items) => items.iter().all(|item| matches!(item, Node::Map(_))),
+        Node::Null | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Text(_) => false,
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text, a number, true or false, a list or a mapping (no tags such as `!name`)")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    /// A file without a document.
+    fn visit_none<E: Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Int(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Int(value.into()))
+    }
+
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Node, E> {
+        Ok(Node::Int(value))
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<Node, E> {
+        Ok(i128::try_from(value).map_or_else(|_| Node::Text(value.to_string()), Node::Int))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Float(value))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Node, E> {
+        Ok(Node::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries = Entries::default();
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let node = map.next_value()?;
+            if seen.insert(key.clone()) {
+                entries.entries.push((key, node));
+            } else {
+                entries.twice.push(key);
+            }
+        }
+        entries.merge(&mut seen);
+        Ok(Node::Map(entries))
+    }
+}

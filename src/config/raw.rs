@@ -1,0 +1,264 @@
+//! The mirror of jobs.yaml: every key that may be written, with the form of its value, and nothing else.
+//!
+//! `later { … }` lists what is checked but refused because this version cannot do it yet; to switch a key on,
+//! move it out of there (for a builtin: see [`Builtin`]). `checked { … }` are the parts of such sections.
+//! This is the only file that uses `serde_yaml`, whose author has archived it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use super::node::Node;
+use super::read::{Limit, Named, Read, Reader, Span, Whole};
+use super::values::{CommandLine, Factor, Share, Size, Unique};
+use crate::job::{CatchUp, OnOrphan, Overlap};
+
+/// Reads the text of a file as YAML.
+///
+/// # Errors
+///
+/// The line, where it is known, and what is wrong: the text is not YAML.
+pub(super) fn parse(yaml: &str) -> Result<Node, (Option<usize>, String)> {
+    match serde_yaml::from_str(yaml) {
+        Ok(node) => Ok(node),
+        Err(error) => {
+            let line = error.location().map(|location| location.line().max(1));
+            let mut message = format!("is not valid YAML: {error}");
+            if ["alias", "anchor", "start any token"].iter().any(|word| message.contains(word)) {
+                message.push_str("; text that begins with *, &, @ or % goes in quotes");
+            }
+            Err((line, message))
+        }
+    }
+}
+
+/// Declares a section: its keys are its fields, and every other key is an error.
+macro_rules! section {
+    (
+        $(#[$about:meta])* $name:ident { $($key:ident: $kind:ty),* $(,)? }
+        $(checked { $($checked:ident: $checked_kind:ty),* $(,)? })?
+        $(later { $($later:ident: $later_kind:ty),* $(,)? })?
+    ) => {
+        $(#[$about])*
+        #[derive(Default)]
+        pub(super) struct $name { $(pub(super) $key: Option<$kind>,)* }
+
+        impl Read for $name {
+            fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
+                const KEYS: &[&str] = &[
+                    $(stringify!($key),)* $($(stringify!($checked),)*)? $($(stringify!($later),)*)?
+                ];
+                let section = &mut Self::default();
+                for (key, value) in reader.entries(node)? {
+                    let known = KEYS.contains(&key.as_str());
+                    if known && matches!(value, Node::Null) {
+                        continue;
+                    }
+                    reader.within(&key, |reader| match key.as_str() {
+                        $(stringify!($key) => section.$key = Read::read(value, reader),)*
+                        $($(stringify!($checked) => { <$checked_kind>::read(value, reader); },)*)?
+                        $($(stringify!($later) => reader.refuse::<$later_kind>(value),)*)?
+                        _ => reader.unknown_key(KEYS),
+                    });
+                }
+                Some(std::mem::take(section))
+            }
+        }
+    };
+}
+
+/// Any number of things, and attempts, where no smaller bound is natural.
+type Count = Whole<1, 1_000_000>;
+
+section! {
+    /// The whole file.
+    File {
+        database: String,
+        runner: Runner,
+        queues: Named<Queue>,
+        defaults: Defaults,
+        jobs: Named<Entry>,
+        command_prefix: Vec<String>,
+        retention: Retention,
+    }
+    later { hooks: Hooks, refresh_cache: RefreshCache, lost_orders: LostOrders, sessions: Sessions }
+}
+
+section! {
+    /// `runner`: this host's share of the work.
+    Runner { concurrency: Whole<1, 1024>, max_runtime: Limit, lease: Duration, state_dir: String }
+}
+
+section! {
+    /// An entry of `queues`.
+    Queue {}
+    later { concurrency: Count }
+}
+
+section! {
+    /// `defaults`: for every definition that does not say otherwise.
+    Defaults { timeout: Limit, grace: Duration, max_attempts: Count, backoff: Backoff, output_limit: Size }
+}
+
+section! {
+    /// The wait between attempts.
+    Backoff { initial: Duration, factor: Factor, max: Duration, jitter: Share }
+}
+
+section! {
+    /// How long ended jobs are kept.
+    Retention {
+        default: Duration,
+        success: Duration,
+        failed: Duration,
+        cancelled: Duration,
+        stale: Duration,
+        keep_last: Whole<0, 1_000_000>,
+    }
+}
+
+section! {
+    /// An entry of `jobs` or `depending_jobs`.
+    Job {
+        label: String,
+        desc: String,
+        command: CommandLine,
+        builtin: Builtin,
+        params: Vec<String>,
+        depending_jobs: Named<Entry>,
+        schedule: String,
+        timezone: Tz,
+        catch_up: CatchUp,
+        starting_deadline: Span,
+        overlap: Overlap,
+        jitter: Duration,
+        queue: String,
+        priority: Whole<-100, 100>,
+        timeout: Limit,
+        grace: Duration,
+        max_attempts: Count,
+        backoff: Backoff,
+        output_limit: Size,
+        permanent_exit_codes: Vec<Whole<1, 255>>,
+        on_orphan: OnOrphan,
+        env: BTreeMap<String, String>,
+        cwd: String,
+        enabled: bool,
+    }
+    later {
+        unique: Unique,
+        concurrency: Count,
+        time_before_stale: Span,
+        targets: Targets,
+        on_success: CommandLine,
+        on_failure: CommandLine,
+        on_stale: CommandLine,
+    }
+}
+
+/// A [`Job`], and which keys it was given (`null` is not given).
+pub(super) struct Entry {
+    pub(super) job: Job,
+    pub(super) given: Vec<String>,
+}
+
+impl Entry {
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.given.iter().any(|given| given == key)
+    }
+}
+
+impl Read for Entry {
+    fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let given = match &node {
+            Node::Null => Vec::new(),
+            Node::Map(map) => {
+                let set = |(_, value): &&(String, Node)| !matches!(value, Node::Null);
+                map.entries.iter().filter(set).map(|(key, _)| key.clone()).collect()
+            }
+            // Its kind is wrong, which is said once: no need to say too that it has no command.
+            _ => vec!["command".to_owned()],
+        };
+        Some(Self { job: Job::read(node, reader).unwrap_or_default(), given })
+    }
+}
+
+/// What a definition does instead of starting a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Builtin {
+    /// Deletes ended jobs.
+    CleanUp,
+    /// One that this version cannot do yet.
+    Later,
+}
+
+impl Read for Builtin {
+    fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let builtin = reader.choice(
+            node,
+            &[
+                ("clean-up", Self::CleanUp),
+                ("refresh-cache", Self::Later),
+                ("process-lost-orders", Self::Later),
+                ("sessions-write-stat", Self::Later),
+            ],
+        )?;
+        if builtin == Self::Later {
+            reader.unsupported("a `builtin` other than `clean-up`");
+        }
+        Some(builtin)
+    }
+}
+
+section! {
+    /// What makes one job for each line that a command prints.
+    Targets {}
+    checked { type: String, command: CommandLine }
+}
+
+section! {
+    /// Commands that are told how a job ended.
+    Hooks {}
+    checked { on_success: CommandLine, on_failure: CommandLine, on_stale: CommandLine }
+}
+
+section! {
+    /// A command and how long it may take.
+    Step {}
+    checked { command: CommandLine, timeout: Limit }
+}
+
+section! {
+    /// What `refresh-cache` works on.
+    RefreshCache {}
+    checked { table: String, columns: Named<String>, batch: Count, processors: Named<Step> }
+}
+
+section! {
+    /// What `process-lost-orders` works on.
+    LostOrders {}
+    checked {
+        table: String,
+        columns: Named<String>,
+        states: OrderStates,
+        send: Step,
+        max_failed: Count,
+        backoff: Backoff,
+        circuit_breaker: Count,
+        permanent_exit_codes: Vec<Whole<1, 255>>,
+        on_failed: Step,
+    }
+}
+
+section! {
+    /// What a shop calls the states of an order.
+    OrderStates {}
+    checked { lost: String, confirmed: String, given_up: String, removed: String }
+}
+
+section! {
+    /// What `sessions` looks at.
+    Sessions {}
+    checked { table: String, columns: Named<String> }
+}

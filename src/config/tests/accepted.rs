@@ -1,0 +1,258 @@
+//! Files that are accepted, and what becomes of them.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+#[test]
+fn an_empty_file_declares_nothing_and_has_every_default() {
+    for yaml in ["", "# nothing yet\n", "---\n", "jobs:\n", "jobs: {}\nhooks:\nsessions: {}\n"] {
+        let config = valid(yaml);
+        assert!(config.definitions.is_empty());
+        assert_eq!(config.database.expose(), "/srv/shop/jobs.db");
+        assert_eq!(config.queues, ["default"]);
+        assert_eq!((config.runner.lease, config.runner.max_runtime), (Duration::from_secs(60), None));
+        assert!(config.runner.concurrency >= 1 && config.runner.state_dir.is_absolute());
+        assert_eq!(config.retention.of(State::Success), Duration::from_secs(30 * 86_400));
+        assert_eq!(config.retention.keep_last, 0);
+    }
+}
+
+#[test]
+fn the_seeds_blocks_are_valid_as_they_stand() {
+    for dependent in ["silversolutions:indexecontent-job", "ibexa:commerce:index-econtent-job"] {
+        let config = valid(&format!(
+            "jobs:
+        import_solr:
+            label: \"Import from eZ\"
+            desc: \"Starts import from a remote system\"
+            command: \"silver:import\"
+            params:
+                - tmp
+            depending_jobs:
+                index_solr:
+                    label: \"Index econtent tmp cores\"
+                    command: \"{dependent}\"
+"
+        ));
+        let import = config.definition("import_solr").unwrap();
+        assert_eq!(import.label.as_deref(), Some("Import from eZ"));
+        assert_eq!(import.description.as_deref(), Some("Starts import from a remote system"));
+        assert_eq!(
+            (&import.action, &import.params[..]),
+            (&command(&["silver:import"]), &["tmp".to_owned()][..])
+        );
+        assert_eq!(import.dependents, ["index_solr"]);
+        assert_eq!(config.definition("index_solr").unwrap().action, command(&[dependent]));
+        assert_eq!(
+            (import.timeout, import.grace),
+            (Some(Duration::from_secs(3600)), Duration::from_secs(10))
+        );
+        assert_eq!(
+            (import.max_attempts, import.output_limit, import.backoff),
+            (10, 1 << 20, Backoff::default())
+        );
+        assert_eq!((import.queue.as_str(), import.priority, import.enabled), ("default", 0, true));
+        assert_eq!(import.cwd, Path::new("/srv/shop"));
+    }
+}
+
+/// The example of design.md, section 3.
+const EXAMPLE: &str = include_str!("example.yaml");
+
+#[test]
+fn of_the_whole_example_exactly_what_is_not_supported_yet_is_refused() {
+    let later = [
+        ("queues.orders.concurrency", "concurrency"),
+        ("jobs.nightly_export.unique", "unique"),
+        ("jobs.nightly_export.concurrency", "concurrency"),
+        ("jobs.nightly_export.time_before_stale", "time_before_stale"),
+        ("jobs.nightly_export.targets", "targets"),
+        ("hooks", "hooks"),
+        ("refresh_cache", "refresh_cache"),
+        ("lost_orders", "lost_orders"),
+        ("sessions", "sessions"),
+    ];
+    let problems = read(EXAMPLE).unwrap_err();
+    let without_line: Vec<&str> = problems.iter().map(|p| p.splitn(3, ':').nth(2).unwrap()).collect();
+    let expected = later
+        .map(|(path, key)| format!(" {path}: `{key}` is not supported by this version of Duly; remove it"));
+    assert_eq!(without_line, expected);
+    assert_eq!(problems[0].split(' ').next(), Some("jobs.yaml:9:"));
+}
+
+#[test]
+fn the_rest_of_the_example_is_accepted() {
+    let start = EXAMPLE.find("hooks:").unwrap();
+    let retention = EXAMPLE.lines().find(|line| line.starts_with("retention:")).unwrap();
+    let supported: String = EXAMPLE[..start]
+        .lines()
+        .filter(|line| {
+            !["unique:", "concurrency: 1 ", "time_before_stale:", "targets:"]
+                .iter()
+                .any(|k| line.trim_start().starts_with(k))
+        })
+        .map(|line| line.replace("{concurrency: 1}", "{}") + "\n")
+        .collect();
+    let config = valid(&(supported + retention));
+    assert_eq!(config.database.to_string(), "mysql://shop@localhost/shop");
+    assert_eq!((config.runner.concurrency, config.runner.max_runtime), (4, Some(Duration::from_secs(55))));
+    assert_eq!(config.runner.state_dir, Path::new("/run/duly"));
+    assert_eq!(config.queues, ["default", "orders"]);
+    let names: Vec<&str> = config.definitions.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, ["import_solr", "index_solr", "nightly_export"]);
+    assert_eq!(
+        config.definition("import_solr").unwrap().action,
+        command(&["php", "bin/console", "silver:import"])
+    );
+    let export = config.definition("nightly_export").unwrap();
+    assert_eq!(export.action, command(&["php", "bin/console", "app:export", "--target={target_id}"]));
+    let schedule = export.schedule.as_ref().unwrap();
+    assert_eq!(schedule.signature(), "0 2 * * 1-5 Europe/Berlin");
+    assert_eq!((schedule.catch_up, schedule.overlap), (CatchUp::Latest, Overlap::Skip));
+    assert_eq!(schedule.jitter, Duration::from_secs(30));
+    assert_eq!((export.permanent_exit_codes.as_slice(), export.on_orphan), (&[65, 78][..], OnOrphan::Retry));
+    assert_eq!((export.env["APP_ENV"].as_str(), &*export.cwd), ("prod", Path::new("/var/www/shop")));
+    assert_eq!(
+        (config.retention.of(State::Success), config.retention.keep_last),
+        (Duration::from_secs(7 * 86_400), 10)
+    );
+}
+
+#[test]
+fn a_command_is_split_or_taken_as_it_is_and_never_empty() {
+    let config = valid(
+        "command_prefix: [php, bin/console]\njobs:\n  a: {command: \"app:x 'two words' --n=1\"}\n  \
+         b: {command: [sleep, 1.50, 0x1F, true]}\n  c: {builtin: clean-up}\n",
+    );
+    let action = |name| config.definition(name).unwrap().action.clone();
+    assert_eq!(action("a"), command(&["php", "bin/console", "app:x", "two words", "--n=1"]));
+    assert_eq!(action("b"), command(&["sleep", "1.50", "0x1F", "true"]));
+    assert_eq!(action("c"), Action::CleanUp);
+    let empty = "names no program; expected one such as [php, bin/console, app:import]";
+    for (job, expected) in [
+        ("{command: ''}", format!("a.command: {empty}")),
+        ("{command: []}", format!("a.command: {empty}")),
+        ("{command: ['']}", format!("a.command: {empty}")),
+        ("{command: \"x 'y\"}", "a.command: cannot be split into words: missing closing quote".to_owned()),
+        ("{command: x, builtin: clean-up}", "a: has both `command` and `builtin`; keep one of them".to_owned()),
+        ("{builtin: cleanup}", "a.builtin: `cleanup` is not one of clean-up, refresh-cache, process-lost-orders, sessions-write-stat".to_owned()),
+        ("{builtin: refresh-cache}", "a.builtin: a `builtin` other than `clean-up` is not supported by this version of Duly; remove it".to_owned()),
+        ("{builtin: clean-up, params: [x]}", "a.params: has no effect on a `builtin`, which starts no program; remove it".to_owned()),
+    ] {
+        assert_problems(&format!("jobs: {{a: {job}}}"), &[&format!("jobs.yaml:1: jobs.{expected}")]);
+    }
+}
+
+#[test]
+fn depending_jobs_are_definitions_or_names_of_some() {
+    let config = valid(
+        "jobs:\n  a: {command: x, depending_jobs: {b: {command: y, depending_jobs: {c: , d: {}}}}}\n  \
+         c: {command: z}\n  d: {command: z, depending_jobs: {c: {}}}\n",
+    );
+    let dependents = |name| config.definition(name).unwrap().dependents.join(" ");
+    assert_eq!((dependents("a"), dependents("b"), dependents("d")), ("b".into(), "c d".into(), "c".into()));
+    assert_problems(
+        "jobs:\n  import: {command: x, depending_jobs: {indx: {}, other: {label: l}}}\n  index: {command: y}\n  \
+         again:\n    command: x\n    depending_jobs:\n      index: {command: z}\n",
+        &[
+            "jobs.yaml:2: jobs.import.depending_jobs.other: has no `command`, so it stands for a job declared \
+             elsewhere and can have no other keys; give it a `command`, or remove them",
+            "jobs.yaml:2: jobs.import.depending_jobs.indx: has no `command`, and no job declared elsewhere is called \
+             `indx`; did you mean `index`?",
+            "jobs.yaml:7: jobs.again.depending_jobs.index: a job of this name is already declared at jobs.index; \
+             rename one of them",
+        ],
+    );
+}
+
+#[test]
+fn anchors_and_merge_keys_work_and_problems_lead_to_where_they_were_written() {
+    let config = valid(
+        "jobs:\n  a: &a {command: x, timeout: 5s, params: [1.10]}\n  b: {<<: *a, timeout: 6s}\n  \
+         c: {<<: [{params: [c]}, *a], command: [y]}\n",
+    );
+    let timeout = |name| config.definition(name).unwrap().timeout.unwrap().as_secs();
+    assert_eq!((timeout("a"), timeout("b"), timeout("c")), (5, 6, 5));
+    assert_eq!(config.definition("b").unwrap().params, ["1.10"]);
+    assert_eq!(config.definition("c").unwrap().params, ["c"]);
+    let found = read("jobs:\n  a: &a\n    command: x\n    priority: high\n  b:\n    <<: *a\n").unwrap_err();
+    assert_eq!(
+        found.iter().map(|p| &p[..24]).collect::<Vec<_>>(),
+        ["jobs.yaml:4: jobs.a.prio", "jobs.yaml:4: jobs.b.prio"]
+    );
+}
+
+#[test]
+fn defaults_are_inherited_and_a_backoff_is_merged() {
+    let config = valid(
+        "defaults: {timeout: none, grace: 1s, max_attempts: 2, output_limit: 64 KiB, backoff: {initial: 1s, factor: 2}}\n\
+         queues: {orders: }\njobs:\n  a: {command: x}\n  b: {command: x, timeout: 1m, backoff: {max: 9s}, queue: orders, cwd: sub}\n",
+    );
+    let (a, b) = (config.definition("a").unwrap(), config.definition("b").unwrap());
+    assert_eq!((a.timeout, a.max_attempts, a.output_limit), (None, 2, 65_536));
+    assert_eq!((b.timeout, b.grace), (Some(Duration::from_secs(60)), Duration::from_secs(1)));
+    let merged =
+        Backoff { initial: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(9), jitter: 0.2 };
+    assert_eq!(b.backoff, merged);
+    assert_eq!((config.queues.join(" ").as_str(), &*b.cwd), ("default orders", Path::new("/srv/shop/sub")));
+}
+
+#[test]
+fn an_unknown_name_is_guessed_or_the_names_are_listed() {
+    let config = valid("jobs: {import: {command: x}, export: {command: x}}");
+    assert_eq!(
+        config.unknown_definition("Improt"),
+        "no job is called `Improt` in /srv/shop/jobs.yaml; did you mean `import`?"
+    );
+    assert!(config.unknown_definition("q").ends_with("; declared are import, export"));
+    let many: String = (0..12).map(|n| format!("  j{n}: {{command: x}}\n")).collect();
+    assert!(valid(&format!("jobs:\n{many}")).unknown_definition("?").ends_with("j8, j9 and 2 more"));
+}
+
+#[test]
+fn the_digest_changes_with_the_schedules_and_with_nothing_else() {
+    let digest = |yaml: &str| valid(&format!("jobs: {{{yaml}}}")).schedules_digest();
+    let base = digest("a: {command: x, schedule: '@hourly'}, b: {command: x, schedule: '@daily'}");
+    assert_eq!(base.len(), 16);
+    assert_eq!(
+        base,
+        digest("b: {command: y, schedule: '@daily'}, a: {command: x, schedule: '@hourly'}, c: {command: x}")
+    );
+    assert_eq!(
+        base,
+        digest(
+            "b: {command: y, schedule: '@daily'}, a: {command: x, schedule: '@hourly'}, c: {command: x, schedule: '@daily', enabled: false}"
+        )
+    );
+    for other in [
+        "schedule: '@weekly'",
+        "schedule: '@hourly', timezone: Asia/Tokyo",
+        "schedule: '@hourly', jitter: 1s",
+    ] {
+        assert_ne!(
+            base,
+            digest(&format!("a: {{command: x, {other}}}, b: {{command: x, schedule: '@daily'}}")),
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn a_file_on_disk_is_loaded_with_what_the_command_line_and_environment_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.yaml");
+    std::fs::write(&path, "database: mysql://u@h/file\njobs: {a: {command: x}}\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let options =
+        LoadOptions { path: Some(path.clone()), database_url: Some("mysql://u@h/argument".to_owned()) };
+    let config = load_in(&options, &Environment::default()).unwrap();
+    assert_eq!((config.path, config.database.expose()), (path.clone(), "mysql://u@h/argument"));
+    let environment =
+        Environment { database_url: Some("mysql://u:secret@h".into()), ..Environment::default() };
+    let error = load_in(&LoadOptions { path: Some(path), database_url: None }, &environment).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "$DATABASE_URL: names no database; expected mysql://user:password@host:port/name"
+    );
+}

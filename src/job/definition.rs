@@ -1,0 +1,116 @@
+//! An entry of `jobs.yaml`, validated and with its defaults filled in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Backoff, Schedule};
+
+/// What a name of a definition may be, for messages.
+pub const NAME_RULE: &str = "1 to 100 of A-Z a-z 0-9 _ - . :";
+
+/// Whether `name` may name a definition.
+#[must_use]
+pub fn is_valid_name(name: &str) -> bool {
+    (1..=100).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
+}
+
+/// Reads a job's parameters as they are stored: a JSON array of strings, numbers or booleans.
+///
+/// # Errors
+///
+/// A sentence that says what was found and what is expected.
+pub fn parse_params(json: &str) -> Result<Vec<String>, String> {
+    const EXPECTED: &str = "expected a JSON array of strings such as [\"tmp\"]";
+    let values: Vec<serde_json::Value> =
+        serde_json::from_str(json).map_err(|err| format!("params are not readable ({err}); {EXPECTED}"))?;
+    values
+        .into_iter()
+        .map(|value| match value {
+            serde_json::Value::String(text) if text.contains('\0') => {
+                Err("params have a NUL byte, which no command line can hold".to_owned())
+            }
+            serde_json::Value::String(text) => Ok(text),
+            serde_json::Value::Number(number) => Ok(number.to_string()),
+            serde_json::Value::Bool(flag) => Ok(flag.to_string()),
+            other => Err(format!("params hold `{other}`; {EXPECTED}")),
+        })
+        .collect()
+}
+
+/// What a job of a definition does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Starts this program with these arguments, before the job's own parameters; no shell.
+    /// Never empty. `{target_id}` and `{target_type}` stand for the job's target.
+    Command(Vec<String>),
+    /// `builtin: clean-up`: deletes ended jobs as `retention` says.
+    CleanUp,
+}
+
+/// What becomes of a job whose runner vanished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnOrphan {
+    /// It is tried again while attempts are left.
+    #[default]
+    Retry,
+    /// It is given up.
+    Stale,
+}
+
+/// What is declared under one name: what to start, when, and what to do if it goes wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    /// Unique over all definitions, the depending ones included.
+    pub name: String,
+    /// For people: what it is called.
+    pub label: Option<String>,
+    /// For people: what it does.
+    pub description: Option<String>,
+    /// What to start.
+    pub action: Action,
+    /// The parameters of a job that is put in without any of its own.
+    pub params: Vec<String>,
+    /// When, unless only by hand, by SQL, or after another.
+    pub schedule: Option<Schedule>,
+    /// The queue of a job that is put in without one of its own.
+    pub queue: String,
+    /// −100 to 100, higher first.
+    pub priority: i32,
+    /// How long an attempt may take; `None` is for ever.
+    pub timeout: Option<Duration>,
+    /// How long a command has between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// Attempts at most, at least 1.
+    pub max_attempts: u32,
+    /// The wait between attempts.
+    pub backoff: Backoff,
+    /// Exit codes after which there is no retry.
+    pub permanent_exit_codes: Vec<i32>,
+    /// What becomes of a job whose runner vanished.
+    pub on_orphan: OnOrphan,
+    /// Bytes of output kept per attempt, half from its head and half from its tail.
+    pub output_limit: u64,
+    /// Environment variables added to the runner's own.
+    pub env: BTreeMap<String, String>,
+    /// Working folder, absolute.
+    pub cwd: PathBuf,
+    /// Whether its schedule makes jobs.
+    pub enabled: bool,
+    /// Names of the definitions that are put in with each job of this one and start after its success.
+    pub dependents: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_valid_name;
+
+    #[test]
+    fn a_name_is_plain_and_of_a_sane_length() {
+        assert!(is_valid_name("ibexa:commerce.import-1_b"));
+        assert!(is_valid_name(&"x".repeat(100)));
+        for bad in ["", "a b", "a/b", "é", "a;rm", &"x".repeat(101)] {
+            assert!(!is_valid_name(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Lengths of time as people write them: `90s`, `1 min`, `7 days`, `1 day 2 hours`.
+
+use std::time::Duration;
+
+/// The longest length that is accepted, a hundred years: beyond it dates overflow.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Reads a length of time.
+///
+/// # Errors
+///
+/// A sentence that says what was found and what is expected.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let explain = || {
+        format!("`{text}` is not a length of time; expected one such as 90s, 1 min, 7 days or 1 day 2 hours")
+    };
+    let length = humantime::parse_duration(text.trim()).map_err(|_not_a_length| explain())?;
+    if length > LONGEST {
+        return Err(format!("`{text}` is longer than a hundred years"));
+    }
+    Ok(length)
+}
+
+/// Shows a length for people, with at most two units: `1h 5m`, `3.2s`, `45ms`.
+#[must_use]
+pub fn show(length: Duration) -> String {
+    let seconds = length.as_secs();
+    match seconds {
+        0 => format!("{}ms", length.as_millis()),
+        1..60 => format!("{:.1}s", length.as_secs_f64()),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_seeds_ways_of_writing_a_length_are_read() {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("1 min", 60),
+            ("7 days", 604_800),
+            ("1 day 2 hours", 93_600),
+            ("1h", 3600),
+            (" 30m ", 1800),
+            ("2 weeks", 1_209_600),
+            ("0s", 0),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_length_is_refused_with_an_example() {
+        for bad in ["", "7", "days", "-1s", "1 fortnight", "1 day -2 hours", "9999999999999 years", "1e9d"] {
+            let message = parse(bad).unwrap_err();
+            assert!(message.contains(bad), "{message}");
+        }
+        assert!(parse("7").unwrap_err().contains("7 days"));
+        assert!(parse("200 years").unwrap_err().contains("hundred"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_without_a_panic(text in ".{0,40}") {
+            if let Ok(length) = parse(&text) {
+                prop_assert!(length <= LONGEST);
+            }
+        }
+
+        #[test]
+        fn a_sum_of_units_is_their_sum(days in 0u64..400, hours in 0u64..100, minutes in 0u64..100) {
+            let text = format!("{days} days {hours} hours {minutes} min");
+            prop_assert_eq!(
+                parse(&text),
+                Ok(Duration::from_secs(days * 86_400 + hours * 3600 + minutes * 60))
+            );
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The words of Duly: what is declared, what is queued, how it may move and how it ended.
+//!
+//! Nothing in here reads a clock, a file or a database: `now` is always an argument. Every other
+//! part of the program speaks in these types.
+//!
+//! - **definition**: an entry of `jobs.yaml` ([`Definition`])
+//! - **job**: one entry in the queue, a row of `duly_job`; where it is in its life is a [`State`]
+//! - **attempt**: one try at executing a job; how it ended is an [`Outcome`]
+//! - **occurrence**: one instant of a [`Schedule`]
+//! - **runner**: one process executing jobs; **tick**: one `duly run`
+//! - **lease**: until when a runner's claim holds; **fence**: a number that grows with each claim
+//! - **orphaned**: an attempt whose runner vanished
+
+mod definition;
+pub mod duration;
+pub mod instant;
+mod outcome;
+mod retry;
+mod schedule;
+mod state;
+
+pub use definition::{Action, Definition, NAME_RULE, OnOrphan, is_valid_name, parse_params};
+pub use outcome::Outcome;
+pub use retry::{Backoff, Verdict, verdict};
+pub use schedule::{CatchUp, MAX_OCCURRENCES, Occurrences, Overlap, Schedule, ScheduleError, Trigger};
+pub use state::{On, State};
+
+/// A 64-bit FNV-1a hash: the same on every host and in every version, which `std`'s hashers do not promise.
+#[must_use]
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,414 @@
+//! When a definition is due: cron expressions in a time zone, and what to do about missed occurrences.
+//!
+//! Two answers are defined for a change of the clocks (Vixie cron's, as croner gives them): an occurrence at a fixed
+//! time that the change jumps over happens once, at the first instant after the jump; one at a fixed time that the
+//! change repeats happens once, the first time. An expression with a wildcard in its hours follows elapsed time.
+
+use std::time::Duration;
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono_tz::Tz;
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+
+use super::fnv1a;
+
+/// Occurrences that one pass looks at, at most.
+pub const MAX_OCCURRENCES: usize = 1000;
+
+/// How late an occurrence may be before `catch_up: none` calls it missed, where no `starting_deadline` says so:
+/// two intervals of a crontab line.
+const ON_TIME: TimeDelta = TimeDelta::minutes(2);
+
+/// What makes an occurrence.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Trigger {
+    /// `@tick`: every tick, at most once a second over all hosts.
+    Tick,
+    /// A cron expression.
+    Cron(Box<Cron>),
+}
+
+/// Which missed occurrences are made up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CatchUp {
+    /// The latest one.
+    #[default]
+    Latest,
+    /// Every one.
+    All,
+    /// None: only what is on time.
+    None,
+}
+
+/// What happens to an occurrence while the job of the previous one has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overlap {
+    /// It is skipped, and recorded as cancelled.
+    #[default]
+    Skip,
+    /// Its job waits for the previous one to end.
+    Queue,
+    /// Its job starts beside the previous one.
+    Allow,
+}
+
+/// An expression that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{expression}` is not a cron expression: {problem}; expected 5 fields (minute hour day month weekday), 6 with seconds first, or @hourly, @daily, @weekly, @monthly, @yearly, @tick"
+)]
+pub struct ScheduleError {
+    expression: String,
+    problem: String,
+}
+
+/// When a definition is due.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// As it was written.
+    pub expression: String,
+    /// As it was understood.
+    pub trigger: Trigger,
+    /// The zone whose wall clock the expression means.
+    pub timezone: Tz,
+    /// Which missed occurrences are made up for.
+    pub catch_up: CatchUp,
+    /// How late an occurrence may still start.
+    pub starting_deadline: Option<Duration>,
+    /// What happens while the previous job has not ended.
+    pub overlap: Overlap,
+    /// Starts are spread over this long, by a hash of the name.
+    pub jitter: Duration,
+}
+
+/// What one pass over a schedule found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Occurrences {
+    /// Instants that each become a job, oldest first.
+    pub due: Vec<DateTime<Utc>>,
+    /// How many were passed over, and the first and last of them.
+    pub missed: Option<(usize, DateTime<Utc>, DateTime<Utc>)>,
+    /// Up to where occurrences are made, once those are inserted.
+    pub mark: DateTime<Utc>,
+}
+
+impl Schedule {
+    /// A schedule with the default policies.
+    ///
+    /// # Errors
+    ///
+    /// When the expression cannot be read.
+    pub fn parse(expression: &str, timezone: Tz) -> Result<Self, ScheduleError> {
+        let trimmed = expression.trim();
+        let fail =
+            |problem: &str| ScheduleError { expression: expression.to_owned(), problem: problem.to_owned() };
+        let trigger = if trimmed.eq_ignore_ascii_case("@tick") {
+            Trigger::Tick
+        } else {
+            let cron = CronParser::builder()
+                .seconds(Seconds::Optional)
+                .year(Year::Disallowed)
+                .build()
+                .parse(if trimmed.eq_ignore_ascii_case("@midnight") { "@daily" } else { trimmed })
+                .map_err(|err| fail(&err.to_string()))?;
+            Trigger::Cron(Box::new(cron))
+        };
+        Ok(Self {
+            expression: trimmed.to_owned(),
+            trigger,
+            timezone,
+            catch_up: CatchUp::default(),
+            starting_deadline: None,
+            overlap: Overlap::default(),
+            jitter: Duration::ZERO,
+        })
+    }
+
+    /// What identifies the instants of this schedule: when it changes, the schedule starts anew.
+    #[must_use]
+    pub fn signature(&self) -> String {
+        format!("{} {}", self.expression, self.timezone)
+    }
+
+    /// The first occurrence after `instant`; `None` for `@tick` and for a date that never comes.
+    #[must_use]
+    pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let Trigger::Cron(cron) = &self.trigger else { return None };
+        let local = instant.with_timezone(&self.timezone);
+        cron.find_next_occurrence(&local, false).ok().map(|at| at.with_timezone(&Utc))
+    }
+
+    /// When a tick should look at this schedule again, having made what was due up to `mark`.
+    #[must_use]
+    pub fn look_again_at(&self, mark: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self.trigger {
+            Trigger::Tick => Some(mark),
+            Trigger::Cron(_) => self.next_after(mark),
+        }
+    }
+
+    /// How much later than its occurrence a job of the definition `name` starts.
+    #[must_use]
+    pub fn delay_of(&self, name: &str) -> Duration {
+        let span = self.jitter.as_millis();
+        if span == 0 {
+            return Duration::ZERO;
+        }
+        let spread = u128::from(fnv1a(name.as_bytes())) % span;
+        Duration::from_millis(u64::try_from(spread).unwrap_or(0))
+    }
+
+    /// The occurrences in (`mark`, `now`], cut by `catch_up` and `starting_deadline`.
+    #[must_use]
+    pub fn occurrences(&self, mark: DateTime<Utc>, now: DateTime<Utc>) -> Occurrences {
+        let Trigger::Cron(_) = self.trigger else { return self.tick(mark, now) };
+        let earliest = self.earliest_start(now);
+        let mut found = Occurrences { mark: now.max(mark), ..Occurrences::default() };
+        let mut cursor = mark;
+        for _ in 0..MAX_OCCURRENCES {
+            let Some(at) = self.next_after(cursor).filter(|at| *at <= now) else {
+                return self.keep_latest(found);
+            };
+            cursor = at;
+            if earliest.is_some_and(|earliest| at < earliest) {
+                found.miss(at);
+            } else {
+                found.due.push(at);
+            }
+        }
+        if self.catch_up == CatchUp::All {
+            found.mark = cursor;
+            return found;
+        }
+        // More than a pass looks at, and only the latest is wanted: look for it from the other end.
+        if let Some(latest) = self.latest_up_to(now).filter(|at| *at > cursor) {
+            if earliest.is_none_or(|earliest| latest >= earliest) {
+                found.due.push(latest);
+            } else {
+                found.miss(latest);
+            }
+        }
+        self.keep_latest(found)
+    }
+
+    fn tick(&self, mark: DateTime<Utc>, now: DateTime<Utc>) -> Occurrences {
+        let second = now.duration_trunc(TimeDelta::seconds(1)).unwrap_or(now);
+        let due = if second > mark { vec![second] } else { Vec::new() };
+        Occurrences { due, missed: None, mark: second.max(mark) }
+    }
+
+    /// The oldest instant that may still start at `now`.
+    fn earliest_start(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let deadline = self.starting_deadline.and_then(|d| TimeDelta::from_std(d).ok());
+        match self.catch_up {
+            CatchUp::None => now.checked_sub_signed(deadline.unwrap_or(ON_TIME)),
+            CatchUp::Latest | CatchUp::All => deadline.and_then(|d| now.checked_sub_signed(d)),
+        }
+    }
+
+    fn latest_up_to(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let Trigger::Cron(cron) = &self.trigger else { return None };
+        let local = now.with_timezone(&self.timezone);
+        cron.find_previous_occurrence(&local, true).ok().map(|at| at.with_timezone(&Utc))
+    }
+
+    /// Unless every missed occurrence is made up for, all but the latest are missed.
+    fn keep_latest(&self, mut found: Occurrences) -> Occurrences {
+        if self.catch_up != CatchUp::All && found.due.len() > 1 {
+            let latest = found.due.split_off(found.due.len() - 1);
+            for at in std::mem::replace(&mut found.due, latest) {
+                found.miss(at);
+            }
+        }
+        found
+    }
+}
+
+impl Occurrences {
+    fn miss(&mut self, at: DateTime<Utc>) {
+        self.missed = Some(match self.missed {
+            None => (1, at, at),
+            Some((count, first, last)) => (count + 1, first.min(at), last.max(at)),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn utc(expression: &str) -> Schedule {
+        Schedule::parse(expression, Tz::UTC).unwrap()
+    }
+
+    fn next(expression: &str, zone: Tz, after: &str) -> String {
+        let schedule = Schedule::parse(expression, zone).unwrap();
+        schedule.next_after(at(after)).unwrap().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+    }
+
+    #[test]
+    fn every_form_of_an_expression_is_read() {
+        for (expression, expected) in [
+            ("*/15 * * * *", "2026-03-02T10:15:00Z"),
+            ("30 * * * * *", "2026-03-02T10:07:30Z"),
+            ("0 2 * * 1-5", "2026-03-03T02:00:00Z"),
+            ("0 2 * * MON-FRI", "2026-03-03T02:00:00Z"),
+            ("0 0 1 JAN,jul *", "2026-07-01T00:00:00Z"),
+            ("0 0 L * *", "2026-03-31T00:00:00Z"),
+            ("0 0 15W * *", "2026-03-16T00:00:00Z"),
+            ("0 0 * * 5#2", "2026-03-13T00:00:00Z"),
+            ("0 0 * * 7", "2026-03-08T00:00:00Z"),
+            ("@hourly", "2026-03-02T11:00:00Z"),
+            ("@midnight", "2026-03-03T00:00:00Z"),
+            ("@yearly", "2027-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(next(expression, Tz::UTC, "2026-03-02T10:07:00Z"), expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_expression_is_refused_with_what_was_expected() {
+        for bad in ["", "* * * *", "61 * * * *", "* * * * * * *", "@dayly", "a b c d e", "*/0 * * * *"] {
+            let message = Schedule::parse(bad, Tz::UTC).unwrap_err().to_string();
+            assert!(message.contains("5 fields"), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_the_clocks_jump_over_happens_once_right_after() {
+        let berlin = Tz::Europe__Berlin;
+        // 2026-03-29: 02:00 becomes 03:00 (01:00 UTC).
+        assert_eq!(next("30 2 * * *", berlin, "2026-03-28T12:00:00Z"), "2026-03-29T01:00:00Z");
+        assert_eq!(next("30 2 * * *", berlin, "2026-03-29T01:00:00Z"), "2026-03-30T00:30:00Z");
+    }
+
+    #[test]
+    fn a_time_that_the_clocks_repeat_happens_once_the_first_time() {
+        let berlin = Tz::Europe__Berlin;
+        // 2026-10-25: 03:00 becomes 02:00 (01:00 UTC).
+        assert_eq!(next("30 2 * * *", berlin, "2026-10-24T12:00:00Z"), "2026-10-25T00:30:00Z");
+        assert_eq!(next("30 2 * * *", berlin, "2026-10-25T00:30:00Z"), "2026-10-26T01:30:00Z");
+    }
+
+    #[test]
+    fn an_hourly_expression_follows_elapsed_time_over_both_changes() {
+        let mut hourly = utc("0 * * * *");
+        hourly.timezone = Tz::Europe__Berlin;
+        hourly.catch_up = CatchUp::All;
+        for (mark, now) in [
+            ("2026-03-28T22:30:00Z", "2026-03-29T04:30:00Z"),
+            ("2026-10-24T22:30:00Z", "2026-10-25T04:30:00Z"),
+        ] {
+            assert_eq!(hourly.occurrences(at(mark), at(now)).due.len(), 6, "{mark}");
+        }
+    }
+
+    #[test]
+    fn of_missed_occurrences_only_the_latest_is_made_up_for() {
+        let found = utc("*/10 * * * *").occurrences(at("2026-01-01T00:00:00Z"), at("2026-01-01T01:05:00Z"));
+        assert_eq!(found.due, [at("2026-01-01T01:00:00Z")]);
+        assert_eq!(found.missed, Some((5, at("2026-01-01T00:10:00Z"), at("2026-01-01T00:50:00Z"))));
+        assert_eq!(found.mark, at("2026-01-01T01:05:00Z"));
+    }
+
+    #[test]
+    fn without_catching_up_only_what_is_on_time_starts() {
+        let mut schedule = utc("0 * * * *");
+        schedule.catch_up = CatchUp::None;
+        let late = schedule.occurrences(at("2026-01-01T00:30:00Z"), at("2026-01-01T01:05:00Z"));
+        assert_eq!((late.due.len(), late.missed.map(|m| m.0)), (0, Some(1)));
+        let punctual = schedule.occurrences(at("2026-01-01T00:30:00Z"), at("2026-01-01T01:00:59Z"));
+        assert_eq!(punctual.due, [at("2026-01-01T01:00:00Z")]);
+    }
+
+    #[test]
+    fn a_starting_deadline_cuts_what_is_too_late() {
+        let mut schedule = utc("0 * * * *");
+        schedule.catch_up = CatchUp::All;
+        schedule.starting_deadline = Some(Duration::from_secs(2 * 3600));
+        let found = schedule.occurrences(at("2026-01-01T00:30:00Z"), at("2026-01-01T10:30:00Z"));
+        assert_eq!(found.due, [at("2026-01-01T09:00:00Z"), at("2026-01-01T10:00:00Z")]);
+        assert_eq!(found.missed.map(|m| m.0), Some(8));
+    }
+
+    #[test]
+    fn after_a_long_outage_the_latest_is_still_the_latest() {
+        let found = utc("* * * * *").occurrences(at("2026-01-01T00:00:00Z"), at("2026-02-01T00:00:30Z"));
+        assert_eq!(found.due, [at("2026-02-01T00:00:00Z")]);
+        assert_eq!(found.mark, at("2026-02-01T00:00:30Z"));
+    }
+
+    #[test]
+    fn catching_up_with_everything_goes_on_where_a_pass_stopped() {
+        let mut schedule = utc("* * * * *");
+        schedule.catch_up = CatchUp::All;
+        let (mut mark, now) = (at("2026-01-01T00:00:00Z"), at("2026-01-02T10:00:00Z"));
+        let mut made = Vec::new();
+        loop {
+            let found = schedule.occurrences(mark, now);
+            if found.due.is_empty() {
+                break;
+            }
+            assert!(found.due.len() <= MAX_OCCURRENCES);
+            made.extend(found.due);
+            mark = found.mark;
+        }
+        assert_eq!(made.len(), 34 * 60);
+        assert!(made.windows(2).all(|pair| pair[1] - pair[0] == TimeDelta::minutes(1)));
+    }
+
+    #[test]
+    fn a_tick_schedule_is_due_once_a_second() {
+        let schedule = utc("@tick");
+        let first = schedule.occurrences(at("2026-01-01T00:00:00Z"), at("2026-01-01T00:00:05.7Z"));
+        assert_eq!(first.due, [at("2026-01-01T00:00:05Z")]);
+        let again = schedule.occurrences(first.mark, at("2026-01-01T00:00:05.9Z"));
+        assert!(again.due.is_empty());
+    }
+
+    #[test]
+    fn the_spread_is_the_same_everywhere_and_below_the_jitter() {
+        let mut schedule = utc("@daily");
+        schedule.jitter = Duration::from_secs(30);
+        assert_eq!(schedule.delay_of("nightly"), schedule.delay_of("nightly"));
+        assert_ne!(schedule.delay_of("nightly"), schedule.delay_of("weekly"));
+        assert!(schedule.delay_of("nightly") < schedule.jitter);
+    }
+
+    proptest! {
+        #[test]
+        fn a_pass_makes_exactly_what_lies_between_mark_and_now(
+            minutes in 1i64..59, start in 0i64..100_000_000, length in 0i64..200_000,
+        ) {
+            let mut schedule = utc(&format!("*/{minutes} * * * *"));
+            schedule.catch_up = CatchUp::All;
+            let mark = at("2024-01-01T00:00:00Z") + TimeDelta::seconds(start);
+            let now = mark + TimeDelta::seconds(length);
+            let found = schedule.occurrences(mark, now);
+            prop_assert!(found.due.iter().all(|due| *due > mark && *due <= now));
+            prop_assert!(found.due.windows(2).all(|pair| pair[0] < pair[1]));
+            prop_assert!(found.due.len() <= MAX_OCCURRENCES);
+            // Split anywhere, two passes make what one made.
+            let middle = mark + TimeDelta::seconds(length / 2);
+            if found.due.len() < MAX_OCCURRENCES {
+                let mut halves = schedule.occurrences(mark, middle).due;
+                halves.extend(schedule.occurrences(middle, now).due);
+                prop_assert_eq!(halves, found.due);
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused_without_a_panic(text in "[0-9*/,#LW@?a-zA-Z -]{0,30}") {
+            if let Ok(schedule) = Schedule::parse(&text, Tz::UTC) {
+                let found = schedule.occurrences(at("2026-01-01T00:00:00Z"), at("2026-01-01T02:00:00Z"));
+                prop_assert!(found.due.len() <= 1);
+            }
+        }
+    }
+}

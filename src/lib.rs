@@ -1,0 +1,20 @@
+//! Duly runs declared jobs when they are due: started by cron, it opens the database, claims what is due, executes
+//! it, records everything, and exits.
+//!
+//! ```text
+//! commands → runner, shop, web → store | process | config → job
+//! ```
+//!
+//! `commands` is one file per subcommand, `runner` the layer that knows both the database and processes, `store`
+//! everything SQL, `process` everything that touches an operating system process, `config` what `jobs.yaml` and the
+//! environment say, `job` the words, `render` the only code that prints. `ARCHITECTURE.md` has the map.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod exit_code;
+pub mod job;
+pub mod process;
+pub mod render;
+pub mod runner;
+pub mod store;

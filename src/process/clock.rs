@@ -1,0 +1,18 @@
+//! Monotonic time that goes on while the machine sleeps.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Time since boot, suspension included.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// The host's wall clock as seconds since 1970: for log lines and files, never for a decision about jobs.
+#[must_use]
+pub fn wall_seconds() -> i64 {
+    clock_gettime(ClockId::Realtime).tv_sec
+}

@@ -1,0 +1,106 @@
+//! A command line: which program, with which arguments, where, in which environment. No shell is involved.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+
+/// What to start.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The program and its arguments; never empty.
+    pub argv: Vec<String>,
+    /// The working folder, absolute.
+    pub cwd: PathBuf,
+    /// Variables added to this process's own environment.
+    pub env: BTreeMap<String, String>,
+}
+
+// Values of variables may be secrets: only their names are shown.
+impl std::fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommandLine")
+            .field("argv", &self.argv)
+            .field("cwd", &self.cwd)
+            .field("env", &self.env.keys())
+            .finish()
+    }
+}
+
+impl CommandLine {
+    /// The command as duct describes it, in a process group of its own, with nothing on its standard input.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be started: the folder or the program is not there or not usable.
+    pub(super) fn expression(&self) -> Result<duct::Expression, String> {
+        if !self.cwd.is_dir() {
+            return Err(format!("its working folder `{}` is not there", self.cwd.display()));
+        }
+        let program = self.program()?;
+        #[expect(clippy::disallowed_methods, reason = "this is the one place where commands are described")]
+        let mut expression =
+            duct::cmd(program, &self.argv[1..]).dir(&self.cwd).stdin_null().unchecked().before_spawn(
+                |command| {
+                    command.process_group(0);
+                    Ok(())
+                },
+            );
+        for (name, value) in &self.env {
+            expression = expression.env(name, value);
+        }
+        Ok(expression)
+    }
+
+    /// Whether it could be started here and now.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not.
+    pub fn check(&self) -> Result<(), String> {
+        self.expression().map(drop)
+    }
+
+    /// The absolute path of the program, found as a shell finds it.
+    fn program(&self) -> Result<PathBuf, String> {
+        let name = self.argv.first().map_or("", String::as_str);
+        if name.contains('/') {
+            let path = self.cwd.join(name);
+            return match usable(&path) {
+                Ok(()) => Ok(path),
+                Err(why) => Err(format!("its program `{}` {why}", path.display())),
+            };
+        }
+        let path = self.env.get("PATH").map(OsString::from).or_else(own_path).unwrap_or_default();
+        let found = std::env::split_paths(&path)
+            .map(|folder| self.cwd.join(folder).join(name))
+            .find(|candidate| usable(candidate).is_ok());
+        found.ok_or_else(|| {
+            format!(
+                "there is no program `{name}` in its PATH ({}); name it with its folder",
+                path.to_string_lossy()
+            )
+        })
+    }
+}
+
+fn own_path() -> Option<OsString> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a command inherits PATH, and is looked up in what it inherits"
+    )]
+    std::env::var_os("PATH")
+}
+
+fn usable(path: &Path) -> Result<(), String> {
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Err("is a folder".to_owned()),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            Err("is not executable; `chmod +x` makes it so".to_owned())
+        }
+        Ok(_) => Ok(()),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Err("does not exist".to_owned()),
+        Err(err) => Err(format!("cannot be used: {err}")),
+    }
+}

@@ -1,0 +1,204 @@
+//! Executing one command: started in its own group, limited in time, stoppable, its output in a file.
+//!
+//! Two steps, so that the caller can note down what runs before it waits for it: [`start`], then
+//! [`Running::wait`]. Waiting ends with the leader of the group, whatever its grandchildren hold open.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+use super::capture::OutputFile;
+use super::clock::since_boot;
+use super::command::CommandLine;
+use super::stop::{StopReason, Switch, has_others, signal_group};
+use crate::job::Outcome;
+
+/// How often a running command is looked at while nothing happens: a machine that slept has lost its leases.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often a group that was told to stop is looked at.
+const GROUP_POLL: Duration = Duration::from_millis(50);
+
+/// Why nothing was started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The command cannot be started; the attempt is over.
+    Command(String),
+    /// The output file cannot be created: nothing is wrong with the job.
+    Output(io::Error),
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The attempt ended so.
+    Outcome(Outcome),
+    /// It was stopped because the runner may no longer hold the job: there is no result to write.
+    LeaseLost,
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Running {
+    handle: duct::Handle,
+    leader: Pid,
+    pidfd: OwnedFd,
+    began: Instant,
+    /// When it was started, since boot.
+    pub began_since_boot: Duration,
+    /// Where its output goes.
+    pub output: OutputFile,
+}
+
+/// Starts `command` with its standard output and error going to a new file at `output`, in order.
+///
+/// # Errors
+///
+/// [`StartError`]; then nothing runs.
+pub fn start(command: &CommandLine, output: PathBuf) -> Result<Running, StartError> {
+    let output = OutputFile::create(output).map_err(StartError::Output)?;
+    let expression = command.expression().map_err(StartError::Command)?;
+    let file = output.handle().map_err(StartError::Output)?;
+    let (began, began_since_boot) = (Instant::now(), since_boot());
+    let handle = expression
+        .stderr_to_stdout()
+        .stdout_file(file)
+        .start()
+        .map_err(|err| StartError::Command(explain(&err, &command.argv[0])))?;
+    let leader = handle.pids().first().and_then(|pid| Pid::from_raw(i32::try_from(*pid).ok()?));
+    let started =
+        leader.ok_or_else(|| StartError::Command("it has no process id".to_owned())).and_then(|leader| {
+            // Not yet reaped, so the id still names our child.
+            let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(|err| StartError::Output(err.into()));
+            pidfd.inspect_err(|_| signal_group(leader, Signal::KILL)).map(|pidfd| (leader, pidfd))
+        });
+    let (leader, pidfd) = started?;
+    Ok(Running { handle, leader, pidfd, began, began_since_boot, output })
+}
+
+fn explain(err: &io::Error, program: &str) -> String {
+    match err.raw_os_error() {
+        Some(8) => format!("`{program}` is neither a program nor a script that begins with #!"),
+        _ => format!("`{program}` cannot be started: {err}"),
+    }
+}
+
+impl Running {
+    /// The process id of the leader, which is the id of its group.
+    #[must_use]
+    pub fn group(&self) -> i32 {
+        self.leader.as_raw_nonzero().get()
+    }
+
+    /// How long it has been running.
+    #[must_use]
+    pub fn ran(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Waits until the command ends by itself, by its `timeout`, or because `switch` is pressed.
+    ///
+    /// A command that is stopped gets SIGTERM, `grace`, and SIGKILL, with its whole group.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to wait.
+    pub fn wait(&self, switch: &Switch, timeout: Option<Duration>, grace: Duration) -> io::Result<End> {
+        let deadline = timeout.and_then(|timeout| self.began.checked_add(timeout));
+        let stopped = self.wait_for_end_or_stop(switch, deadline)?;
+        if let Some(stop) = &stopped {
+            self.stop(stop, switch, grace)?;
+        }
+        let status = self.reap()?;
+        Ok(match stopped {
+            // A command that was told to stop and still did all its work has succeeded.
+            Some(Stop::Asked(StopReason::Cancelled | StopReason::Interrupted)) if status.success() => {
+                End::Outcome(Outcome::Success)
+            }
+            Some(Stop::TimedOut) => End::Outcome(Outcome::TimedOut),
+            Some(Stop::Asked(StopReason::Cancelled)) => End::Outcome(Outcome::Cancelled),
+            Some(Stop::Asked(StopReason::Interrupted)) => End::Outcome(Outcome::Interrupted),
+            Some(Stop::Asked(StopReason::LeaseLost)) => End::LeaseLost,
+            None => End::Outcome(outcome_of(status)),
+        })
+    }
+
+    fn wait_for_end_or_stop(&self, switch: &Switch, deadline: Option<Instant>) -> io::Result<Option<Stop>> {
+        loop {
+            let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if self.has_ended(Some(switch), Some(left.min(LOOK)))? {
+                return Ok(None);
+            }
+            if let Some((reason, _)) = switch.asked() {
+                return Ok(Some(Stop::Asked(reason)));
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(Some(Stop::TimedOut));
+            }
+        }
+    }
+
+    /// The leader is reaped only after this, so that its id keeps naming the group.
+    fn stop(&self, stop: &Stop, switch: &Switch, grace: Duration) -> io::Result<()> {
+        let grace = if matches!(stop, Stop::Asked(StopReason::LeaseLost)) { Duration::ZERO } else { grace };
+        let kill_at = Instant::now().checked_add(grace);
+        if !grace.is_zero() {
+            signal_group(self.leader, Signal::TERM);
+        }
+        loop {
+            let is_late = kill_at.is_some_and(|at| at <= Instant::now());
+            if is_late || switch.asked().is_some_and(|(_, at_once)| at_once) {
+                signal_group(self.leader, Signal::KILL);
+                while !self.has_ended(None, None)? {}
+                return Ok(());
+            }
+            switch.drain();
+            let left = kill_at.map_or(GROUP_POLL, |at| at.saturating_duration_since(Instant::now()));
+            if self.has_ended(Some(switch), Some(left))? {
+                if !has_others(self.leader) {
+                    return Ok(());
+                }
+                std::thread::sleep(GROUP_POLL.min(left));
+            }
+        }
+    }
+
+    /// Waits until the leader has ended or something happens to the switch, at most `limit`.
+    fn has_ended(&self, switch: Option<&Switch>, limit: Option<Duration>) -> io::Result<bool> {
+        let mut watched = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+        watched.extend(switch.map(|switch| PollFd::new(switch, PollFlags::IN)));
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        match poll(&mut watched, limit.as_ref()) {
+            Ok(_) => Ok(!watched[0].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn reap(&self) -> io::Result<ExitStatus> {
+        // The kernel has said that it ended: this does not block.
+        Ok(self.handle.wait()?.status)
+    }
+}
+
+enum Stop {
+    TimedOut,
+    Asked(StopReason),
+}
+
+fn outcome_of(status: ExitStatus) -> Outcome {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Outcome::Success,
+        (Some(code), _) => Outcome::Exited(code),
+        (None, signal) => Outcome::Signalled(signal.unwrap_or(0)),
+    }
+}

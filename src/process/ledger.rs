@@ -1,0 +1,184 @@
+//! What a runner has under way on this host, for whoever has to tidy up after it.
+//!
+//! Each runner locks a file of its own, one fixed line per job under way: job, fence, process group and when that was
+//! started. A file whose lock can be had is that of a runner that died: its groups are killed, if they are still the
+//! same processes, and its output files can be salvaged. No write to the database is needed for that.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal};
+
+use super::identity::boot_id;
+use super::stop::{Stat, group_members, signal_group};
+
+/// Bytes per line; a line says at most four numbers of at most twenty digits.
+const LINE: usize = 96;
+
+/// How far the kernel's start time of a process may be from the one noted down.
+const SAME_START: Duration = Duration::from_millis(500);
+
+/// This runner's own file; removed when dropped.
+#[derive(Debug)]
+pub struct Ledger {
+    file: File,
+    path: PathBuf,
+}
+
+/// A job that a dead runner had under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The job.
+    pub job: i64,
+    /// The fence of the claim.
+    pub fence: i64,
+    /// The process group.
+    pub group: i32,
+    /// When the group was started, since boot.
+    pub started: Duration,
+}
+
+/// A runner that died on this host, as it left things.
+#[derive(Debug)]
+pub struct DeadRunner {
+    /// Its identity.
+    pub owner: String,
+    /// What it had under way.
+    pub entries: Vec<Entry>,
+    /// Whether it died in this boot: then its process groups may still be there.
+    pub is_this_boot: bool,
+    path: PathBuf,
+    // Held until everything is done, so that one tick only tidies up.
+    _lock: File,
+}
+
+impl Ledger {
+    /// Creates and locks the file of runner `owner`, with room for `lines` jobs at once.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written or is full.
+    pub fn create(folder: &Path, owner: &str, lines: usize) -> io::Result<Self> {
+        let path = folder.join(format!("runner-{owner}"));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let ledger = Self { file, path };
+        flock(&ledger.file, FlockOperation::NonBlockingLockExclusive)?;
+        // All the room is taken now: later there is no way for a full disk to lose a line.
+        ledger.file.write_all_at(&vec![b' '; LINE * (lines + 1)], 0)?;
+        ledger.file.write_all_at(boot_id().as_bytes(), 0)?;
+        Ok(ledger)
+    }
+
+    /// Notes down that `line` has `entry` under way.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn note(&self, line: usize, entry: Entry) -> io::Result<()> {
+        let text = format!("{} {} {} {}", entry.job, entry.fence, entry.group, entry.started.as_millis());
+        self.file.write_all_at(format!("{text:<LINE$}").as_bytes(), (LINE * (line + 1)) as u64)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if let Err(err) = fs::remove_file(&self.path) {
+            log::debug!("cannot remove {}: {err}", self.path.display());
+        }
+    }
+}
+
+/// The runners that died on this host and that nobody has tidied up after.
+#[must_use]
+pub fn dead_runners(folder: &Path) -> Vec<DeadRunner> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let owner = name.to_str()?.strip_prefix("runner-")?.to_owned();
+            read_dead(entry.path(), owner)
+        })
+        .collect()
+}
+
+fn read_dead(path: PathBuf, owner: String) -> Option<DeadRunner> {
+    let lock = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    // Its owner may have removed it, or another tick may have dealt with it, between the two calls.
+    let text = fs::read_to_string(&path).ok()?;
+    let mut lines = text.as_bytes().chunks(LINE).map(String::from_utf8_lossy);
+    let boot = lines.next()?;
+    let entries = lines.filter_map(|line| parse(&line)).collect();
+    Some(DeadRunner { owner, entries, is_this_boot: boot.trim() == boot_id(), path, _lock: lock })
+}
+
+fn parse(line: &str) -> Option<Entry> {
+    let mut numbers = line.split_whitespace();
+    Some(Entry {
+        job: numbers.next()?.parse().ok()?,
+        fence: numbers.next()?.parse().ok()?,
+        group: numbers.next()?.parse().ok()?,
+        started: Duration::from_millis(numbers.next()?.parse().ok()?),
+    })
+}
+
+impl DeadRunner {
+    /// Kills what is left of its process groups, and waits until they are gone.
+    pub fn kill_groups(&self) {
+        for entry in self.entries.iter().filter(|_| self.is_this_boot) {
+            kill_if_same(entry);
+        }
+    }
+
+    /// Where the output of one of its executions is.
+    #[must_use]
+    pub fn output_path(&self, job: i64, fence: i64) -> PathBuf {
+        output_path(self.path.parent().unwrap_or(Path::new("/")), job, fence)
+    }
+
+    /// Removes its traces, once everything is recorded.
+    pub fn forget(self) {
+        for entry in &self.entries {
+            // Gone already where the execution had ended.
+            if fs::remove_file(self.output_path(entry.job, entry.fence)).is_ok() {
+                log::debug!("removed the output file of job {}", entry.job);
+            }
+        }
+        if let Err(err) = fs::remove_file(&self.path) {
+            log::debug!("cannot remove {}: {err}", self.path.display());
+        }
+    }
+}
+
+/// Where the output of an execution under way is.
+#[must_use]
+pub fn output_path(folder: &Path, job: i64, fence: i64) -> PathBuf {
+    folder.join(format!("{job}-{fence}.out"))
+}
+
+/// A group's id may have passed to other processes. Ours has a leader, or members at least as old as the note.
+fn kill_if_same(entry: &Entry) {
+    let Some(group) = Pid::from_raw(entry.group) else { return };
+    let is_ours = match Stat::of(entry.group) {
+        Some(leader) => leader.group == entry.group && leader.started.abs_diff(entry.started) <= SAME_START,
+        // The leader is gone. An id is not given to a new process while a group has it.
+        None => group_members(entry.group)
+            .all(|pid| Stat::of(pid).is_none_or(|member| member.started + SAME_START >= entry.started)),
+    };
+    if !is_ours || group_members(entry.group).next().is_none() {
+        return;
+    }
+    log::warn!("ending process group {} that job {} had left behind", entry.group, entry.job);
+    signal_group(group, Signal::KILL);
+    for _ in 0..100 {
+        if group_members(entry.group).next().is_none() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,28 @@
+//! Everything that touches an operating system process, and the folder where its traces are kept.
+//!
+//! The traps, and what is done about each:
+//!
+//! - **A command has children of its own.** It is started in a process group of its own, and signals go to the group.
+//! - **A process id is used again.** The leader of a group is not reaped before the group has been dealt with, so its
+//!   id cannot name anything else; after a crash an id counts only together with the time its process started.
+//! - **A grandchild keeps the pipe open.** There is no pipe: output goes to a file, and the runner waits for the
+//!   leader only.
+//! - **Its own group gets no Ctrl-C.** The runner catches the signals and passes them on ([`signals`]).
+//! - **A command prints without end.** Head and tail are kept, the middle is punched out of the file as it grows.
+//! - **`PATH` in the environment makes std fork instead of `posix_spawn`.** The program is looked up here, and an
+//!   absolute path is spawned: that is most of what made duct slower than plain `posix_spawn`.
+//! - **`flock` dies with its holder.** So do host slots and the sign of life of a runner; a crash can leak neither.
+//! - **Time passes while a laptop sleeps.** Leases are judged by a clock that counts it ([`clock`]).
+
+pub mod capture;
+pub mod clock;
+pub mod command;
+pub mod execute;
+mod identity;
+pub mod ledger;
+pub mod signals;
+pub mod slots;
+pub mod state_dir;
+pub mod stop;
+
+pub use identity::{boot_id, host, new_owner, who};

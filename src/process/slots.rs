@@ -1,0 +1,90 @@
+//! The host's slots: how many jobs run at once here, over all overlapping ticks.
+//!
+//! A slot is a lock (`flock`) on a file; it ends with the process that holds it, however that ends.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// The slots that this process holds.
+#[derive(Debug)]
+pub struct Slots {
+    folder: PathBuf,
+    total: usize,
+    held: Vec<(usize, File)>,
+}
+
+impl Slots {
+    /// Holds nothing yet, of `total` slots whose files are in `folder`.
+    #[must_use]
+    pub fn new(folder: &Path, total: usize) -> Self {
+        Self { folder: folder.to_owned(), total, held: Vec::new() }
+    }
+
+    /// How many are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Takes free slots until `wanted` are held or none is free; returns how many are held.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written.
+    pub fn take(&mut self, wanted: usize) -> io::Result<usize> {
+        for number in 0..self.total {
+            if self.held.len() >= wanted {
+                break;
+            }
+            if self.held.iter().any(|(held, _)| *held == number) {
+                continue;
+            }
+            let path = self.folder.join(format!("slot-{number}"));
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            if try_lock(&file)? {
+                self.held.push((number, file));
+            }
+        }
+        Ok(self.held.len())
+    }
+
+    /// Gives back all but `kept`.
+    pub fn keep(&mut self, kept: usize) {
+        self.held.truncate(kept);
+    }
+}
+
+/// Locks `file` until it is closed, unless another process has it locked.
+///
+/// # Errors
+///
+/// When the file system has no locks.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(err) => Err(err.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_holders_never_have_more_than_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut one, mut other) = (Slots::new(folder.path(), 3), Slots::new(folder.path(), 3));
+        assert_eq!(one.take(2).unwrap(), 2);
+        assert_eq!(other.take(3).unwrap(), 1);
+        one.keep(0);
+        assert_eq!(other.take(3).unwrap(), 3);
+        assert_eq!(one.take(1).unwrap(), 0);
+        drop(other);
+        assert_eq!(one.take(3).unwrap(), 3);
+    }
+}

@@ -1,0 +1,47 @@
+//! The folder on this host where slots, ledgers and output under way are kept, per database.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Makes sure that the folder for `database` under `state_dir` is there and nobody else can write in it.
+///
+/// # Errors
+///
+/// One line that says what was found and what to do.
+pub fn prepare(state_dir: &Path, database: &str) -> Result<PathBuf, String> {
+    create(state_dir)?;
+    require_own(state_dir)?;
+    let folder = state_dir.join(format!("{:016x}", crate::job::fnv1a(database.as_bytes())));
+    create(&folder)?;
+    require_own(&folder)?;
+    Ok(folder)
+}
+
+fn create(folder: &Path) -> Result<(), String> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|err| {
+        format!(
+            "cannot create the state folder `{}`: {err}; set runner.state_dir to a folder that this user can write",
+            folder.display()
+        )
+    })
+}
+
+fn require_own(folder: &Path) -> Result<(), String> {
+    let found = fs::symlink_metadata(folder)
+        .map_err(|err| format!("cannot examine the state folder `{}`: {err}", folder.display()))?;
+    let me = rustix::process::geteuid().as_raw();
+    let trouble = if !found.is_dir() {
+        "is not a folder".to_owned()
+    } else if found.uid() != me {
+        format!("belongs to user {} and not to user {me}", found.uid())
+    } else if found.mode() & 0o022 != 0 {
+        format!("can be written by others (mode {:04o})", found.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "the state folder `{}` {trouble}; remove it, or set runner.state_dir to a folder of this user's own",
+        folder.display()
+    ))
+}

@@ -1,0 +1,142 @@
+//! `run-job`: one job now, in the foreground, its output shown as it comes and recorded.
+//!
+//! The job is inserted as already claimed, so no runner can be quicker. It takes no slot: a person asked for it.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use super::heartbeat::Heartbeat;
+use super::under_way::UnderWay;
+use super::worker::{Bench, Report};
+use super::{Identity, kept};
+use crate::config::Config;
+use crate::job::{Outcome, State};
+use crate::process::capture::OutputReader;
+use crate::process::clock::since_boot;
+use crate::process::ledger::{Ledger, output_path};
+use crate::process::signals::on_stop_signal;
+use crate::process::stop::StopReason;
+use crate::store::{NewJob, Store, StoreError};
+
+/// How often output is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How a job that was run by hand ended.
+#[derive(Debug)]
+pub struct ByHand {
+    /// Its id.
+    pub id: i64,
+    /// How its attempt ended.
+    pub outcome: Outcome,
+    /// How it stands now.
+    pub state: State,
+    /// The signal that stopped it.
+    pub signal: Option<i32>,
+}
+
+/// Puts `job` in, executes it here, writes its output to `show` as it comes, and records the result.
+///
+/// # Errors
+///
+/// When the tool cannot work; a result that cannot be written is kept for the next tick.
+pub fn run(config: Config, mut store: Store, job: &NewJob, show: &mut dyn Write) -> Result<ByHand> {
+    let folder = super::state_folder(&config)?;
+    let me = Identity::new();
+    let config = Arc::new(config);
+    let lease = config.runner.lease;
+    let ledger = Ledger::create(&folder, &me.owner, 1)
+        .with_context(|| format!("cannot write in the state folder `{}`", folder.display()))?;
+    let bench = Arc::new(Bench { config: Arc::clone(&config), folder: folder.clone(), ledger });
+    let under_way = Arc::new(UnderWay::default());
+    let asked = since_boot();
+    let declared = |name: &str| config.definition(name);
+    let claimed = store
+        .insert_claimed(job, &declared, &me.owner, &me.host, lease)
+        .with_context(|| format!("cannot put job `{}` in", job.name))?;
+    let (id, path) = (claimed.id, output_path(&folder, claimed.id, claimed.fence));
+    let held = under_way.add(claimed, asked, lease).context("cannot make a stop switch")?;
+
+    let (told, signals) = channel();
+    let switch = Arc::clone(&held);
+    on_stop_signal(move |signal| {
+        let is_second = told.send(signal).is_err() || switch.switch.asked().is_some();
+        switch.switch.press(StopReason::Interrupted, is_second);
+    })
+    .context("cannot catch signals")?;
+    let heartbeat = Heartbeat {
+        config: Arc::clone(&config),
+        location: super::location(&config.database),
+        owner: me.owner.clone(),
+        folder: folder.clone(),
+        under_way: Arc::clone(&under_way),
+    };
+    let (alive, until) = channel();
+    let heart = std::thread::spawn(move || heartbeat.run(&until));
+    let (sender, reports) = channel();
+    let (worker_bench, worker_held) = (Arc::clone(&bench), Arc::clone(&held));
+    let worker = std::thread::spawn(move || sender.send(worker_bench.execute(&worker_held, 0)).is_ok());
+
+    let mut shown = 0;
+    let report = loop {
+        let report = reports.recv_timeout(LOOK);
+        pass_on(&path, &mut shown, show)?;
+        match report {
+            Ok(report) => break report,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the thread of job {id} failed")),
+        }
+    };
+    drop(alive);
+    if worker.join().is_err() || heart.join().is_err() {
+        log::warn!("a thread of job {id} failed");
+    }
+    let Report::Ended(ended) = report else {
+        return Err(match report {
+            Report::NotBegun(Some(why)) => anyhow!("job {id} was not started and will be rescued: {why}"),
+            _ => anyhow!("job {id} was stopped: this runner could no longer prove that the job is its own"),
+        });
+    };
+    let begun = Instant::now();
+    let mut record = ended.record(&held.job, &config, &me);
+    let finished = loop {
+        match store.finish(std::slice::from_ref(&record)) {
+            Ok(finished) => break finished,
+            Err(StoreError::Away(why)) if begun.elapsed() < lease => {
+                log::warn!("recording the result of job {id}: {why}; waiting for the database");
+                std::thread::sleep(Duration::from_secs(1));
+                if let Err(err) = store.reconnect() {
+                    log::debug!("{err}");
+                }
+                record = ended.record(&held.job, &config, &me);
+            }
+            Err(err) => {
+                kept::keep(&folder, &me.owner, vec![record])?;
+                return Err(err).context("cannot record the result; it is kept for the next tick");
+            }
+        }
+    };
+    let (_, state) = finished.moved.first().copied().ok_or_else(|| {
+        anyhow!("the result of job {id} came too late and was dropped: its claim no longer holds")
+    })?;
+    Ok(ByHand { id, outcome: ended.outcome.clone(), state, signal: signals.try_recv().ok() })
+}
+
+/// Shows what has been printed since the last look.
+fn pass_on(path: &std::path::Path, shown: &mut u64, show: &mut dyn Write) -> Result<()> {
+    let Ok(mut reader) = OutputReader::open(path) else { return Ok(()) };
+    loop {
+        let bytes = reader.bytes_from(*shown).context("cannot read the output")?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        *shown += bytes.len() as u64;
+        // Whoever reads may go away; the job goes on.
+        if show.write_all(&bytes).and_then(|()| show.flush()).is_err() {
+            return Ok(());
+        }
+    }
+}

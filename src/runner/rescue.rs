@@ -1,0 +1,60 @@
+//! What becomes of jobs whose runner vanished.
+//!
+//! When the machine is still there, the next tick on it finds the dead runner's ledger: it ends the process groups
+//! that were left behind, saves what they had printed, and records the attempts as orphaned at once. When the
+//! machine is gone, any tick anywhere takes its jobs back after their leases have ended.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::worker::stored;
+use crate::config::Config;
+use crate::job::{Outcome, Verdict, verdict};
+use crate::process::capture::salvage;
+use crate::process::ledger::{DeadRunner, output_path};
+use crate::store::{Expired, Output, Store};
+
+/// Records what a runner that died on this host had under way; its process groups must have been ended before.
+pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRunner) -> Result<()> {
+    let mut judge =
+        |job: &Expired| (judge(config, job), salvaged(config, job, &dead.output_path(job.id, job.fence)));
+    let rescued =
+        store.rescue_from(&dead.owner, &mut judge).context("cannot rescue the jobs of a dead runner")?;
+    tell(&rescued);
+    dead.forget();
+    Ok(())
+}
+
+/// Takes jobs back whose lease has ended, wherever their runner was; returns names that are not declared here.
+pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path) -> Result<Vec<String>> {
+    let is_declared = |name: &str| config.definition(name).is_some();
+    let mut judge =
+        |job: &Expired| (judge(config, job), salvaged(config, job, &output_path(folder, job.id, job.fence)));
+    let (rescued, undeclared) =
+        store.rescue(&is_declared, &mut judge).context("cannot rescue orphaned jobs")?;
+    tell(&rescued);
+    Ok(undeclared)
+}
+
+fn judge(config: &Config, job: &Expired) -> Verdict {
+    verdict(&Outcome::Orphaned, config.definition(&job.name), job.id, job.attempt, job.max_attempts)
+}
+
+fn salvaged(config: &Config, job: &Expired, path: &Path) -> Option<Output> {
+    let limit = config.definition(&job.name).map_or(1 << 20, |definition| definition.output_limit);
+    salvage(path, limit).map(stored)
+}
+
+fn tell(rescued: &[Expired]) {
+    for job in rescued {
+        log::warn!(
+            "job {} ({}) was orphaned: its runner on {} vanished during attempt {} of {}",
+            job.id,
+            job.name,
+            job.host,
+            job.attempt,
+            job.max_attempts
+        );
+    }
+}

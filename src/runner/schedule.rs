@@ -1,0 +1,65 @@
+//! Making jobs of the occurrences that are due.
+
+use anyhow::{Context as _, Result};
+use chrono::{DateTime, Utc};
+
+use crate::config::Config;
+use crate::job::{Definition, Schedule};
+use crate::store::{ScheduleRow, Store};
+
+fn scheduled(config: &Config) -> impl Iterator<Item = (&Definition, &Schedule)> {
+    config
+        .definitions
+        .iter()
+        .filter(|definition| definition.enabled)
+        .filter_map(|definition| Some((definition, definition.schedule.as_ref()?)))
+}
+
+/// Lets schedules that the database does not know, or knows otherwise, start from `now`.
+pub(super) fn introduce(store: &mut Store, config: &Config, now: DateTime<Utc>) -> Result<()> {
+    let known = store.schedules(false).context("cannot read the schedules")?;
+    for (definition, schedule) in scheduled(config) {
+        let row = known.iter().find(|row| row.name == definition.name);
+        if row.is_none_or(|row| is_other(row, schedule)) {
+            start(store, definition, schedule, row, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the jobs of every occurrence up to `now`; returns whether there are any.
+pub(super) fn make_due(store: &mut Store, config: &Config, now: DateTime<Utc>) -> Result<bool> {
+    let declared = |name: &str| config.definition(name);
+    let mut has_jobs = false;
+    for row in store.schedules(true).context("cannot read the schedules")? {
+        let found = scheduled(config).find(|(definition, _)| definition.name == row.name);
+        let Some((definition, schedule)) = found else { continue };
+        if is_other(&row, schedule) {
+            start(store, definition, schedule, Some(&row), now)?;
+            continue;
+        }
+        let made = store
+            .make_occurrences(definition, schedule, &declared, now)
+            .with_context(|| format!("cannot schedule `{}`", row.name))?;
+        log::info!("`{}`: {} jobs made, {} occurrences skipped", row.name, made.jobs, made.skipped);
+        has_jobs |= made.jobs > 0;
+    }
+    Ok(has_jobs)
+}
+
+fn is_other(row: &ScheduleRow, schedule: &Schedule) -> bool {
+    !schedule.signature().starts_with(&row.signature)
+}
+
+fn start(
+    store: &mut Store,
+    definition: &Definition,
+    schedule: &Schedule,
+    known: Option<&ScheduleRow>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    log::info!("`{}`: schedule `{}` starts from {now}", definition.name, schedule.expression);
+    store
+        .start_schedule(&definition.name, schedule, known, now)
+        .with_context(|| format!("cannot start the schedule of `{}`", definition.name))
+}

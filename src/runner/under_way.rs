@@ -1,0 +1,83 @@
+//! The jobs that this runner holds, shared between the threads that claim, execute and renew.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::process::clock::since_boot;
+use crate::process::stop::{StopReason, Switch};
+use crate::store::Claimed;
+
+/// A job that this runner holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) job: Claimed,
+    pub(super) switch: Switch,
+    pub(super) claimed_at: Instant,
+}
+
+/// Every job that this runner holds.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    held: Mutex<HashMap<i64, Arc<Held>>>,
+}
+
+/// When an execution stops by itself, for a lease that was asked for at `asked` (since boot).
+///
+/// A margin before its end, so that the processes are gone before anybody else may start the job again.
+pub(super) fn trusted_until(asked: Duration, lease: Duration) -> Duration {
+    asked + lease - Duration::from_secs(5).min(lease / 6)
+}
+
+impl UnderWay {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Arc<Held>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a job that was claimed with a lease asked for at `asked`.
+    pub(super) fn add(&self, job: Claimed, asked: Duration, lease: Duration) -> std::io::Result<Arc<Held>> {
+        let held = Arc::new(Held { job, switch: Switch::new()?, claimed_at: Instant::now() });
+        held.switch.trust_until(trusted_until(asked, lease));
+        // The same job under an older fence was lost, whether or not anybody has noticed.
+        if let Some(older) = self.lock().insert(held.job.id, Arc::clone(&held)) {
+            older.switch.press(StopReason::LeaseLost, true);
+        }
+        Ok(held)
+    }
+
+    /// Forgets a claim.
+    pub(super) fn remove(&self, id: i64, fence: i64) {
+        let mut held = self.lock();
+        if held.get(&id).is_some_and(|job| job.job.fence == fence) {
+            held.remove(&id);
+        }
+    }
+
+    pub(super) fn has(&self, id: i64, fence: i64) -> bool {
+        self.lock().get(&id).is_some_and(|held| held.job.fence == fence)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Held>> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(super) fn stop_all(&self, reason: StopReason, at_once: bool) {
+        for held in self.all() {
+            held.switch.press(reason, at_once);
+        }
+    }
+
+    /// Whether the lease of every job held has run out.
+    pub(super) fn is_all_lost(&self) -> bool {
+        self.all().iter().all(|held| matches!(held.switch.asked(), Some((StopReason::LeaseLost, _))))
+    }
+}
+
+/// How long ago something was, that happened at `at` since boot.
+pub(super) fn ago(at: Duration) -> Duration {
+    since_boot().saturating_sub(at)
+}

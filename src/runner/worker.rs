@@ -1,0 +1,191 @@
+//! Executing one claimed job: from its definition to what is recorded of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Identity;
+use super::under_way::Held;
+use crate::config::Config;
+use crate::job::{Action, Definition, Outcome, parse_params, verdict};
+use crate::process::capture::{Captured, OutputFile};
+use crate::process::command::CommandLine;
+use crate::process::execute::{End, StartError, start};
+use crate::process::ledger::{Entry, Ledger, output_path};
+use crate::store::{AttemptEnd, Claimed, Output, StartedAt};
+
+/// What a worker needs besides the job.
+#[derive(Debug)]
+pub(super) struct Bench {
+    pub(super) config: Arc<Config>,
+    pub(super) folder: PathBuf,
+    pub(super) ledger: Ledger,
+}
+
+/// What came of one claimed job.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// It was executed, or could not be: this is to be recorded.
+    Ended(Box<Ended>),
+    /// It was not begun, for a reason that lies with this runner: it goes back.
+    NotBegun(Option<String>),
+    /// It is no longer this runner's: nothing is to be recorded.
+    Lost,
+}
+
+/// An attempt that ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    pub(super) began: Instant,
+    pub(super) ran: Duration,
+    pub(super) at: Instant,
+    pub(super) output: Option<Output>,
+    /// Stays on this host until the result is in the database.
+    pub(super) file: Option<OutputFile>,
+}
+
+impl Ended {
+    fn without_process(outcome: Outcome) -> Self {
+        let now = Instant::now();
+        Self { outcome, began: now, ran: Duration::ZERO, at: now, output: None, file: None }
+    }
+
+    /// The result as the database wants it, told at this instant.
+    pub(super) fn record(&self, job: &Claimed, config: &Config, me: &Identity) -> AttemptEnd {
+        let definition = config.definition(&job.name);
+        AttemptEnd {
+            id: job.id,
+            fence: job.fence,
+            owner: me.owner.clone(),
+            host: me.host.clone(),
+            attempt: job.attempt,
+            outcome: self.outcome.clone(),
+            verdict: verdict(&self.outcome, definition, job.id, job.attempt, job.max_attempts),
+            started: StartedAt::Ago(self.began.elapsed()),
+            ran: Some(self.ran),
+            ended_ago: self.at.elapsed(),
+            output: self.output.clone(),
+        }
+    }
+}
+
+impl Bench {
+    /// Executes a job that this runner holds; `line` is the worker's line in the ledger.
+    pub(super) fn execute(&self, held: &Held, line: usize) -> Report {
+        if held.switch.asked().is_some() {
+            return Report::NotBegun(None);
+        }
+        let Some(definition) = self.config.definition(&held.job.name) else {
+            return Report::NotBegun(Some(self.config.unknown_definition(&held.job.name)));
+        };
+        let command = match self.command_line(definition, &held.job) {
+            Ok(command) => command,
+            Err(why) => {
+                return Report::Ended(Box::new(Ended::without_process(Outcome::NotStarted(why))));
+            }
+        };
+        log::debug!("job {} ({}): {:?}", held.job.id, held.job.name, command);
+        let path = output_path(&self.folder, held.job.id, held.job.fence);
+        let running = match start(&command, path) {
+            Ok(running) => running,
+            Err(StartError::Command(why)) => {
+                return Report::Ended(Box::new(Ended::without_process(Outcome::NotStarted(why))));
+            }
+            Err(StartError::Output(err)) => {
+                let folder = self.folder.display();
+                return Report::NotBegun(Some(format!("cannot write in the state folder `{folder}`: {err}")));
+            }
+        };
+        let entry = Entry {
+            job: held.job.id,
+            fence: held.job.fence,
+            group: running.group(),
+            started: running.began_since_boot,
+        };
+        if let Err(err) = self.ledger.note(line, entry) {
+            log::warn!("cannot note down process group {}: {err}", entry.group);
+        }
+        let began = Instant::now();
+        let end = running.wait(&held.switch, definition.timeout, definition.grace);
+        let ran = running.ran();
+        match end {
+            Ok(End::LeaseLost) => Report::Lost,
+            Ok(End::Outcome(outcome)) => {
+                let output = captured(&running.output, definition.output_limit);
+                Report::Ended(Box::new(Ended {
+                    outcome,
+                    began,
+                    ran,
+                    at: Instant::now(),
+                    output,
+                    file: Some(running.output),
+                }))
+            }
+            Err(err) => {
+                let why = format!("waiting for its command failed: {err}");
+                Report::Ended(Box::new(Ended::without_process(Outcome::NotStarted(why))))
+            }
+        }
+    }
+
+    fn command_line(&self, definition: &Definition, job: &Claimed) -> Result<CommandLine, String> {
+        let params = parse_params(&job.params)?;
+        let mut env = definition.env.clone();
+        let mut argv = match &definition.action {
+            Action::Command(argv) => argv.iter().map(|word| with_target(word, job)).collect(),
+            Action::CleanUp => {
+                let program =
+                    std::env::current_exe().map_err(|err| format!("cannot find duly itself: {err}"))?;
+                // A URL given on our own command line must reach it too.
+                env.insert("DATABASE_URL".to_owned(), database_url(&self.config));
+                vec![program.to_string_lossy().into_owned(), "clean-up".to_owned()]
+            }
+        };
+        argv.extend(params);
+        env.extend(self.variables(job));
+        Ok(CommandLine { argv, cwd: definition.cwd.clone(), env })
+    }
+
+    /// What a command is told of its job. A variable without a value is empty, so that none is inherited.
+    fn variables(&self, job: &Claimed) -> [(String, String); 9] {
+        let scheduled_for = job.scheduled_for.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        [
+            ("DULY_JOB_ID", job.id.to_string()),
+            ("DULY_JOB_NAME", job.name.clone()),
+            ("DULY_ATTEMPT", job.attempt.to_string()),
+            ("DULY_FENCE", job.fence.to_string()),
+            ("DULY_ROOT_ID", job.root_id.unwrap_or(job.id).to_string()),
+            ("DULY_SCHEDULED_FOR", scheduled_for.unwrap_or_default()),
+            ("DULY_TARGET_TYPE", job.target.0.clone().unwrap_or_default()),
+            ("DULY_TARGET_ID", job.target.1.clone().unwrap_or_default()),
+            ("DULY_CONFIG", self.config.path.to_string_lossy().into_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+    }
+}
+
+fn database_url(config: &Config) -> String {
+    let scheme = if config.database.is_mysql() { "" } else { "sqlite:" };
+    format!("{scheme}{}", config.database.expose())
+}
+
+fn with_target(word: &str, job: &Claimed) -> String {
+    if !word.contains('{') {
+        return word.to_owned();
+    }
+    word.replace("{target_type}", job.target.0.as_deref().unwrap_or_default())
+        .replace("{target_id}", job.target.1.as_deref().unwrap_or_default())
+}
+
+fn captured(file: &OutputFile, limit: u64) -> Option<Output> {
+    match file.captured(limit) {
+        Ok(captured) => captured.map(stored),
+        Err(err) => Some(Output { body: format!("(its output cannot be read: {err})\n"), truncated: 0 }),
+    }
+}
+
+/// What was captured, as the database wants it.
+pub(super) fn stored(captured: Captured) -> Output {
+    Output { body: captured.text, truncated: i64::try_from(captured.missing).unwrap_or(i64::MAX) }
+}

@@ -1,0 +1,177 @@
+//! Taking in what applications have inserted, and moving on what has become startable.
+
+use std::collections::BTreeMap;
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::connection::Store;
+use super::enqueue::{Declared, params_json};
+use super::error::StoreError;
+use super::finish::clip;
+use super::sql::{Sql, marks};
+use crate::job::{Definition, parse_params};
+
+/// Rows moved in one transaction.
+const BATCH: usize = 500;
+
+#[derive(QueryableByName)]
+struct NewRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    params: Option<String>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    priority: Option<i64>,
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+impl Store {
+    /// Adopts `new` rows whose names are declared: fills in what the application left open, and adds dependents.
+    ///
+    /// A row that can never run (parameters that are no list, a priority out of range) ends as `failed` and says why.
+    /// Locks the rows, those that another tick is adopting left out. Returns how many were taken in and the names
+    /// that are not declared here.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; what was adopted before stays adopted.
+    pub fn adopt(&mut self, declared: Declared<'_>) -> Result<(usize, Vec<String>), StoreError> {
+        let mut adopted = 0;
+        let mut undeclared: Vec<String> = Vec::new();
+        loop {
+            let before = undeclared.len();
+            let done = self.unit(|tx| tx.adopt_batch(declared, &mut undeclared))?;
+            adopted += done;
+            if done == 0 && undeclared.len() == before {
+                return Ok((adopted, undeclared));
+            }
+        }
+    }
+
+    fn adopt_batch(
+        &mut self,
+        declared: Declared<'_>,
+        undeclared: &mut Vec<String>,
+    ) -> Result<usize, StoreError> {
+        let but = match undeclared.len() {
+            0 => String::new(),
+            count => format!(" AND name NOT IN ({})", marks(count)),
+        };
+        let query = format!(
+            "SELECT id, name, params, CAST(priority AS SIGNED) AS priority FROM duly_job \
+             WHERE state = 'new'{but} ORDER BY id LIMIT {BATCH}{}",
+            self.skip_locked()
+        );
+        let rows: Vec<NewRow> = self.rows(&Sql::new(query).bind_all(undeclared.iter()))?;
+        let mut fine: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+        let mut done = 0;
+        for row in &rows {
+            if declared(&row.name).is_none() {
+                if !undeclared.contains(&row.name) {
+                    undeclared.push(row.name.clone());
+                }
+            } else if let Err(why) = check(row) {
+                self.refuse(row.id, &why)?;
+                done += 1;
+            } else {
+                fine.entry(&row.name).or_default().push(row.id);
+            }
+        }
+        for (name, ids) in fine {
+            let Some(definition) = declared(name) else { continue };
+            done += self.fill_in(definition, &ids)?;
+            if !definition.dependents.is_empty() {
+                for id in ids {
+                    self.add_dependents(id, name, declared)?;
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn fill_in(&mut self, definition: &Definition, ids: &[i64]) -> Result<usize, StoreError> {
+        let now = self.now();
+        let update = format!(
+            "UPDATE duly_job SET state = CASE WHEN run_at > {now} THEN 'delayed' ELSE 'pending' END, \
+             priority_order = -COALESCE(priority, ?), priority = COALESCE(priority, ?), \
+             queue = COALESCE(queue, ?), run_at = COALESCE(run_at, {now}), params = COALESCE(params, ?), \
+             max_attempts = COALESCE(max_attempts, ?), attempts = 0, fence = 0, owner = NULL, lease_until = NULL, \
+             slot_key = NULL WHERE id IN ({}) AND state = 'new'",
+            marks(ids.len())
+        );
+        let sql = Sql::once(update)
+            .bind(definition.priority)
+            .bind(definition.priority)
+            .bind(&definition.queue)
+            .bind(params_json(&definition.params))
+            .bind(definition.max_attempts)
+            .bind_all(ids.iter().copied());
+        self.execute(&sql)
+    }
+
+    fn refuse(&mut self, id: i64, why: &str) -> Result<(), StoreError> {
+        let update = format!(
+            "UPDATE duly_job SET state = 'failed', outcome = 'not_started', reason = ?, finished_at = {}, \
+             unique_key = NULL WHERE id = ? AND state = 'new'",
+            self.now()
+        );
+        self.execute(&Sql::new(update).bind(clip(why)).bind(id)).map(drop)
+    }
+
+    /// Moves `delayed` jobs whose time has come to `pending`.
+    ///
+    /// Locks the rows, those that another tick is promoting left out.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; what was promoted before stays promoted.
+    pub fn promote(&mut self) -> Result<usize, StoreError> {
+        let mut promoted = 0;
+        loop {
+            let done = self.unit(Self::promote_batch)?;
+            promoted += done;
+            if done < BATCH {
+                return Ok(promoted);
+            }
+        }
+    }
+
+    fn promote_batch(&mut self) -> Result<usize, StoreError> {
+        let now = self.now();
+        let query = format!(
+            "SELECT id FROM duly_job WHERE state = 'delayed' AND run_at <= {now} ORDER BY run_at, id LIMIT {BATCH}{}",
+            self.skip_locked()
+        );
+        let ids: Vec<Id> = self.rows(&Sql::new(query))?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let update = format!(
+            "UPDATE duly_job SET state = 'pending' WHERE id IN ({}) AND state = 'delayed'",
+            marks(ids.len())
+        );
+        let update = if ids.len() == BATCH { Sql::new(update) } else { Sql::once(update) };
+        self.execute(&update.bind_all(ids.iter().map(|row| row.id)))
+    }
+}
+
+/// Why a row can never run, if so.
+fn check(row: &NewRow) -> Result<(), String> {
+    if let Some(params) = &row.params {
+        parse_params(params)?;
+    }
+    match row.priority {
+        Some(priority) if !(-100..=100).contains(&priority) => {
+            Err(format!("priority {priority} is not between -100 and 100"))
+        }
+        _ => Ok(()),
+    }
+}

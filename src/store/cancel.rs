@@ -1,0 +1,72 @@
+//! Cancelling a job: at once while it has not started, by its runner while it runs.
+
+use super::connection::Store;
+use super::enqueue::IdAndState;
+use super::error::StoreError;
+use super::finish::clip;
+use super::sql::Sql;
+use crate::job::State;
+
+/// What came of a request to cancel a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It had not started, and is cancelled.
+    Now,
+    /// It is running; its runner stops it at its next look.
+    Requested,
+    /// It had ended before, like this.
+    Ended(State),
+    /// There is no such job.
+    Unknown,
+}
+
+impl Store {
+    /// Cancels job `id`. Locks it, and marks the jobs that wait for it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn cancel(&mut self, id: i64, why: &str) -> Result<Cancelled, StoreError> {
+        let (done, has_dependents) = self.unit(|tx| {
+            let query = format!("SELECT id, state FROM duly_job WHERE id = ?{}", tx.for_update());
+            let rows: Vec<IdAndState> = tx.rows(&Sql::new(query).bind(id))?;
+            let Some(state) = rows.first().and_then(|row| row.state.parse::<State>().ok()) else {
+                return Ok((Cancelled::Unknown, false));
+            };
+            let now = tx.now();
+            match state {
+                ended if ended.is_ended() => Ok((Cancelled::Ended(ended), false)),
+                State::Running => {
+                    let update = format!(
+                        "UPDATE duly_job SET cancel_requested_at = {now}, reason = ? WHERE id = ? AND state = 'running'"
+                    );
+                    tx.execute(&Sql::new(update).bind(clip(why)).bind(id))?;
+                    Ok((Cancelled::Requested, false))
+                }
+                _ => {
+                    let update = format!(
+                        "UPDATE duly_job SET state = 'cancelled', outcome = 'cancelled', reason = ?, finished_at = {now}, \
+                         lease_until = NULL, unique_key = NULL WHERE id = ? AND state = ?"
+                    );
+                    tx.execute(&Sql::new(update).bind(clip(why)).bind(id).bind(state.as_str()))?;
+                    Ok((Cancelled::Now, tx.mark_dependents(&[id])?))
+                }
+            }
+        })?;
+        if has_dependents {
+            self.settle()?;
+        }
+        Ok(done)
+    }
+
+    /// The state of job `id`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn state_of(&mut self, id: i64) -> Result<Option<State>, StoreError> {
+        let rows: Vec<IdAndState> =
+            self.rows(&Sql::new("SELECT id, state FROM duly_job WHERE id = ?").bind(id))?;
+        Ok(rows.first().and_then(|row| row.state.parse().ok()))
+    }
+}

@@ -1,0 +1,220 @@
+//! Claiming startable jobs, so that each is executed by one runner only.
+//!
+//! One transaction: the rows are locked, those that another claim has locked left out, and then moved from `pending`
+//! to `running` by an update that names the state they leave. The lock is an optimisation; the guard and the count of
+//! rows are what makes it right, also where `SKIP LOCKED` does less than it says.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+
+use super::connection::Store;
+use super::enqueue::{Declared, NewJob, micros, no_answer};
+use super::error::StoreError;
+use super::sql::{Sql, marks, utc};
+
+/// Who wants how many jobs of which queue.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimRequest<'a> {
+    /// The queue.
+    pub queue: &'a str,
+    /// Jobs at most.
+    pub limit: usize,
+    /// The claiming runner, a value that no other process ever had.
+    pub owner: &'a str,
+    /// Its host, for people.
+    pub host: &'a str,
+    /// How long the claim holds.
+    pub lease: Duration,
+}
+
+/// A job that this runner now holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The job.
+    pub id: i64,
+    /// The fence of this claim.
+    pub fence: i64,
+    /// The name of its definition.
+    pub name: String,
+    /// Its parameters as they are stored: a JSON array, unless an application wrote something else.
+    pub params: String,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    /// Attempts at most.
+    pub max_attempts: u32,
+    /// What it is about.
+    pub target: (Option<String>, Option<String>),
+    /// The instant of its schedule that it is for.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// Its root job.
+    pub root_id: Option<i64>,
+}
+
+/// What a claim found.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// Now held.
+    pub jobs: Vec<Claimed>,
+    /// Names that were found in the queue, are not declared here, and were left alone.
+    pub undeclared: BTreeSet<String>,
+}
+
+#[derive(QueryableByName)]
+pub(super) struct ClaimRow {
+    #[diesel(sql_type = BigInt)]
+    pub(super) id: i64,
+    #[diesel(sql_type = BigInt)]
+    pub(super) fence: i64,
+    #[diesel(sql_type = Text)]
+    pub(super) name: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    params: Option<String>,
+    #[diesel(sql_type = Integer)]
+    attempts: i32,
+    #[diesel(sql_type = Nullable<Integer>)]
+    max_attempts: Option<i32>,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_type: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_id: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamp>)]
+    scheduled_for: Option<NaiveDateTime>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    root_id: Option<i64>,
+}
+
+/// The columns of a [`ClaimRow`].
+pub(super) const CLAIM_COLUMNS: &str =
+    "id, fence, name, params, attempts, max_attempts, target_type, target_id, scheduled_for, root_id";
+
+impl ClaimRow {
+    /// The job as it is after a claim that added `added` to its fence and its attempts.
+    pub(super) fn claimed(self, added: i64) -> Claimed {
+        let count = |number: i64| u32::try_from(number).unwrap_or(1);
+        Claimed {
+            id: self.id,
+            fence: self.fence + added,
+            name: self.name,
+            params: self.params.unwrap_or_else(|| "[]".to_owned()),
+            attempt: count(i64::from(self.attempts) + added),
+            max_attempts: count(self.max_attempts.unwrap_or(1).into()),
+            target: (self.target_type, self.target_id),
+            scheduled_for: utc(self.scheduled_for),
+            root_id: self.root_id,
+        }
+    }
+}
+
+impl Store {
+    /// Claims up to `request.limit` startable jobs whose names are declared, by priority, time and id.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails. After [`StoreError::Away`] it is not known whether the claim was made:
+    /// [`Store::held_by`] tells.
+    pub fn claim(
+        &mut self,
+        request: ClaimRequest<'_>,
+        is_declared: &dyn Fn(&str) -> bool,
+    ) -> Result<Claims, StoreError> {
+        let mut undeclared = BTreeSet::new();
+        loop {
+            let before = undeclared.len();
+            let jobs = self.unit(|tx| tx.claim_once(request, is_declared, &mut undeclared))?;
+            // Names that nobody here may touch can fill the head of the queue: look past them.
+            if jobs.len() == request.limit || undeclared.len() == before {
+                return Ok(Claims { jobs, undeclared });
+            }
+            if !jobs.is_empty() {
+                return Ok(Claims { jobs, undeclared });
+            }
+        }
+    }
+
+    fn claim_once(
+        &mut self,
+        request: ClaimRequest<'_>,
+        is_declared: &dyn Fn(&str) -> bool,
+        undeclared: &mut BTreeSet<String>,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let but = match undeclared.len() {
+            0 => String::new(),
+            count => format!(" AND name NOT IN ({})", marks(count)),
+        };
+        let query = format!(
+            "SELECT {CLAIM_COLUMNS} FROM duly_job WHERE state = 'pending' AND queue = ?{but} \
+             ORDER BY priority_order, run_at, id LIMIT {}{}",
+            request.limit,
+            self.skip_locked()
+        );
+        let rows: Vec<ClaimRow> =
+            self.rows(&Sql::new(query).bind(request.queue).bind_all(undeclared.iter()))?;
+        let (mine, others): (Vec<ClaimRow>, Vec<ClaimRow>) =
+            rows.into_iter().partition(|row| is_declared(&row.name));
+        undeclared.extend(others.into_iter().map(|row| row.name));
+        if mine.is_empty() {
+            return Ok(Vec::new());
+        }
+        let update = format!(
+            "UPDATE duly_job SET state = 'running', fence = fence + 1, attempts = attempts + 1, owner = ?, host = ?, \
+             lease_until = {}, started_at = {}, finished_at = NULL, outcome = NULL, exit_code = NULL, \
+             signal_number = NULL, reason = NULL, duration_ms = NULL WHERE id IN ({}) AND state = 'pending'",
+            self.now_plus(),
+            self.now(),
+            marks(mine.len())
+        );
+        let sql = Sql::new(update)
+            .bind(request.owner)
+            .bind(request.host)
+            .bind(micros(request.lease))
+            .bind_all(mine.iter().map(|row| row.id));
+        let claimed = self.execute(&sql)?;
+        if claimed != mine.len() {
+            return Err(StoreError::Conflict(format!("claimed {claimed} of {} locked jobs", mine.len())));
+        }
+        Ok(mine.into_iter().map(|row| row.claimed(1)).collect())
+    }
+
+    /// Puts a job in with its dependents, already claimed by `owner`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; then nothing was put in.
+    pub fn insert_claimed(
+        &mut self,
+        job: &NewJob,
+        declared: Declared<'_>,
+        owner: &str,
+        host: &str,
+        lease: Duration,
+    ) -> Result<Claimed, StoreError> {
+        self.unit(|tx| {
+            let id = tx.insert_with_dependents(job, declared)?;
+            let update = format!(
+                "UPDATE duly_job SET state = 'running', fence = 1, attempts = 1, owner = ?, host = ?, \
+                 lease_until = {}, started_at = {} WHERE id = ? AND state = 'pending'",
+                tx.now_plus(),
+                tx.now()
+            );
+            tx.execute(&Sql::new(update).bind(owner).bind(host).bind(micros(lease)).bind(id))?;
+            let query = format!("SELECT {CLAIM_COLUMNS} FROM duly_job WHERE id = ?");
+            let row = tx.rows::<ClaimRow>(&Sql::new(query).bind(id))?.pop().ok_or_else(no_answer)?;
+            Ok(row.claimed(0))
+        })
+    }
+
+    /// Every job that `owner` holds, for a runner that lost its connection while claiming.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn held_by(&mut self, owner: &str) -> Result<Vec<Claimed>, StoreError> {
+        let query = format!("SELECT {CLAIM_COLUMNS} FROM duly_job WHERE state = 'running' AND owner = ?");
+        let rows: Vec<ClaimRow> = self.rows(&Sql::new(query).bind(owner))?;
+        Ok(rows.into_iter().map(|row| row.claimed(0)).collect())
+    }
+}

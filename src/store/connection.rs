@@ -1,0 +1,235 @@
+//! An open database and the rules every session follows: UTC, `READ COMMITTED`, short lock waits, strict SQL.
+//!
+//! [`Store::unit`] is the one way to change several rows: it runs its work in a transaction, and runs the whole of it
+//! again when another transaction was in the way. The commands of a transaction go through prepared statements,
+//! since diesel's own `BEGIN` and `COMMIT` on MySQL cost two more round trips each.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::deserialize::QueryableByName;
+use diesel::mysql::{Mysql, MysqlConnection};
+use diesel::sqlite::{Sqlite, SqliteConnection};
+use diesel::{Connection, RunQueryDsl};
+
+use super::error::{StoreError, from_mysql, from_sqlite};
+use super::sql::Sql;
+
+/// How often a unit is tried before its conflict is given to the caller.
+const UNIT_TRIES: u32 = 20;
+
+/// Where the database is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A `mysql://` URL, with its password.
+    Mysql(String),
+    /// The path of an SQLite file.
+    Sqlite(String),
+}
+
+pub(super) enum Link {
+    Mysql(MysqlConnection),
+    Sqlite(SqliteConnection),
+}
+
+/// An open database.
+pub struct Store {
+    location: Location,
+    pub(super) link: Link,
+    /// A MySQL session that has run a unit stays at `autocommit=0`, which spares each unit its `BEGIN`.
+    manual_commit: bool,
+    in_unit: bool,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("in_unit", &self.in_unit).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Connects and sets the session up. The schema is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Away`] when the database cannot be reached or refuses the user; the text has no password.
+    pub fn connect(location: &Location) -> Result<Self, StoreError> {
+        let link = match location {
+            Location::Mysql(url) => Link::Mysql(connect_mysql(url)?),
+            Location::Sqlite(path) => Link::Sqlite(connect_sqlite(path)?),
+        };
+        Ok(Self { location: location.clone(), link, manual_commit: false, in_unit: false })
+    }
+
+    /// Connects again in place of a connection that was lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::connect`].
+    pub fn reconnect(&mut self) -> Result<(), StoreError> {
+        *self = Self::connect(&self.location)?;
+        Ok(())
+    }
+
+    /// Another connection to the same database.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::connect`].
+    pub fn another(&self) -> Result<Self, StoreError> {
+        Self::connect(&self.location)
+    }
+
+    pub(super) const fn is_mysql(&self) -> bool {
+        matches!(self.link, Link::Mysql(_))
+    }
+
+    /// The database's time, as SQL.
+    pub(super) const fn now(&self) -> &'static str {
+        if self.is_mysql() { "UTC_TIMESTAMP(6)" } else { "strftime('%Y-%m-%d %H:%M:%f000', 'now')" }
+    }
+
+    /// The database's time plus a `?` in microseconds, which may be negative, as SQL.
+    pub(super) const fn now_plus(&self) -> &'static str {
+        if self.is_mysql() {
+            "(UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)"
+        } else {
+            "strftime('%Y-%m-%d %H:%M:%f000', 'now', (? / 1000000.0) || ' seconds')"
+        }
+    }
+
+    /// The end of a `SELECT` whose rows are locked, those that another transaction has locked left out, as SQL.
+    pub(super) const fn skip_locked(&self) -> &'static str {
+        if self.is_mysql() { " FOR UPDATE SKIP LOCKED" } else { "" }
+    }
+
+    /// The end of a `SELECT` whose rows are locked, as SQL.
+    pub(super) const fn for_update(&self) -> &'static str {
+        if self.is_mysql() { " FOR UPDATE" } else { "" }
+    }
+
+    /// Runs a statement; returns how many rows it matched.
+    pub(super) fn execute(&mut self, sql: &Sql) -> Result<usize, StoreError> {
+        let count = match &mut self.link {
+            Link::Mysql(conn) => sql.clone().execute(conn).map_err(|err| from_mysql(&err, conn)),
+            Link::Sqlite(conn) => sql.clone().execute(conn).map_err(|err| from_sqlite(&err)),
+        }?;
+        self.end_single()?;
+        Ok(count)
+    }
+
+    /// Runs a query.
+    pub(super) fn rows<R>(&mut self, sql: &Sql) -> Result<Vec<R>, StoreError>
+    where
+        R: QueryableByName<Mysql> + QueryableByName<Sqlite> + 'static,
+    {
+        let rows = match &mut self.link {
+            Link::Mysql(conn) => sql.clone().load(conn).map_err(|err| from_mysql(&err, conn)),
+            Link::Sqlite(conn) => sql.clone().load(conn).map_err(|err| from_sqlite(&err)),
+        }?;
+        self.end_single()?;
+        Ok(rows)
+    }
+
+    /// Runs `work` in a transaction, again from its start while other transactions are in the way.
+    pub(super) fn unit<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut tries = 1;
+        loop {
+            match self.once(&mut work) {
+                Err(StoreError::Conflict(what)) if tries < UNIT_TRIES => {
+                    log::debug!("conflict, try {tries}: {what}");
+                    std::thread::sleep(pause(tries));
+                    tries += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Runs `work` in a transaction, once: a conflict is given to the caller.
+    pub(super) fn once<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.begin()?;
+        self.in_unit = true;
+        let done = work(self);
+        let ended = match done {
+            Ok(value) => self.execute(&Sql::new("COMMIT")).map(|_| value),
+            Err(error) => {
+                // A rollback that fails means that the connection is gone, and the transaction with it.
+                if let Err(rollback) = self.execute(&Sql::new("ROLLBACK")) {
+                    log::debug!("rollback: {rollback}");
+                }
+                Err(error)
+            }
+        };
+        if ended.is_err() && !self.is_mysql() {
+            // SQLite keeps the transaction open when a COMMIT was refused as busy.
+            if let Err(rollback) = self.execute(&Sql::new("ROLLBACK")) {
+                log::trace!("rollback: {rollback}");
+            }
+        }
+        self.in_unit = false;
+        ended
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        if !self.is_mysql() {
+            self.in_unit = true;
+            return self.execute(&Sql::new("BEGIN IMMEDIATE")).map(drop);
+        }
+        if !self.manual_commit {
+            self.execute(&Sql::new("SET autocommit = 0"))?;
+            self.manual_commit = true;
+        }
+        Ok(())
+    }
+
+    /// A statement outside a unit is its own transaction, also where the session no longer commits by itself.
+    fn end_single(&mut self) -> Result<(), StoreError> {
+        if self.in_unit || !self.manual_commit {
+            return Ok(());
+        }
+        if let Link::Mysql(conn) = &mut self.link {
+            Sql::new("COMMIT").execute(conn).map_err(|err| from_mysql(&err, conn))?;
+        }
+        Ok(())
+    }
+}
+
+fn connect_mysql(url: &str) -> Result<MysqlConnection, StoreError> {
+    let mut conn = MysqlConnection::establish(url).map_err(|err| StoreError::Away(err.to_string()))?;
+    // One statement for every server: each reads only the comment that is meant for it.
+    Sql::once(
+        "SET /*!80000 transaction_isolation = 'READ-COMMITTED', */ /*M! tx_isolation = 'READ-COMMITTED', */ \
+         innodb_lock_wait_timeout = 5, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+    )
+    .execute(&mut conn)
+    .map_err(|err| from_mysql(&err, &mut conn))?;
+    Ok(conn)
+}
+
+fn connect_sqlite(path: &str) -> Result<SqliteConnection, StoreError> {
+    let mut conn = SqliteConnection::establish(path)
+        .map_err(|err| StoreError::Away(format!("cannot open `{path}`: {err}")))?;
+    conn.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .map_err(|err| match from_sqlite(&err) {
+        StoreError::Other(text) => {
+            StoreError::Other(format!("`{path}` cannot be used as an SQLite database: {text}"))
+        }
+        known => known,
+    })?;
+    Ok(conn)
+}
+
+/// A wait of 5 to 500 ms that grows with the tries and differs between processes and threads.
+pub(super) fn pause(tries: u32) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let ceiling = (10_u64 << tries.min(6)).min(500);
+    let random = RandomState::new().hash_one(tries);
+    Duration::from_millis(5 + random % ceiling)
+}

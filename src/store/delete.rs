@@ -1,0 +1,205 @@
+//! Deleting ended jobs that are old enough, a few hundred at a time, so that nobody waits for it.
+//!
+//! What stays: the newest of each name if so asked, a job that another one still waits for, and a root whose children
+//! are still there. Ids come from the index on state and end; rows go by their primary key.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use chrono::NaiveDateTime;
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Text, Timestamp};
+
+use super::connection::Store;
+use super::enqueue::micros;
+use super::error::StoreError;
+use super::sql::{Sql, marks, time_text};
+use crate::job::State;
+
+/// Jobs per transaction.
+const BATCH: usize = 500;
+
+/// What to delete.
+#[derive(Debug, Clone)]
+pub struct CleanUp {
+    /// How long ago a job must have ended, per end state.
+    pub older_than: Vec<(State, Duration)>,
+    /// How many of the newest ended jobs of each name stay, whatever their age.
+    pub keep_last: u32,
+    /// Jobs at most.
+    pub per_call: u64,
+    /// Count only.
+    pub dry_run: bool,
+}
+
+/// What was deleted, or would have been.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// Jobs, each with its attempts, output and edges.
+    pub jobs: u64,
+    /// Hosts that have not ticked for as long as an ended job is kept.
+    pub hosts: u64,
+}
+
+#[derive(QueryableByName)]
+struct Candidate {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Timestamp)]
+    finished_at: NaiveDateTime,
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+impl Store {
+    /// Deletes ended jobs as `what` says; `progress` is told after each batch how many are gone.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; what was deleted before stays deleted.
+    pub fn clean_up(&mut self, what: &CleanUp, progress: &mut dyn FnMut(u64)) -> Result<Deleted, StoreError> {
+        let mut deleted = Deleted::default();
+        let mut keep_from = HashMap::new();
+        for (state, age) in &what.older_than {
+            let mut after: Option<(NaiveDateTime, i64)> = None;
+            while deleted.jobs < what.per_call {
+                let candidates = self.candidates(*state, *age, after)?;
+                let Some(last) = candidates.last() else { break };
+                after = Some((last.finished_at, last.id));
+                let mut ids = self.deletable(&candidates, what.keep_last, &mut keep_from)?;
+                ids.truncate(usize::try_from(what.per_call - deleted.jobs).unwrap_or(usize::MAX));
+                if !what.dry_run {
+                    self.delete_jobs(&ids)?;
+                }
+                deleted.jobs += ids.len() as u64;
+                progress(deleted.jobs);
+            }
+        }
+        let longest = what.older_than.iter().map(|(_, age)| *age).max().unwrap_or_default();
+        deleted.hosts = self.forget_hosts(longest, what.dry_run)?;
+        Ok(deleted)
+    }
+
+    fn candidates(
+        &mut self,
+        state: State,
+        age: Duration,
+        after: Option<(NaiveDateTime, i64)>,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        let cutoff = self.now_plus();
+        let (from, values) = match after {
+            None => ("", None),
+            Some((at, id)) => {
+                (" AND finished_at >= ? AND (finished_at > ? OR id > ?)", Some((time_text(at.and_utc()), id)))
+            }
+        };
+        let query = format!(
+            "SELECT id, name, finished_at FROM duly_job WHERE state = '{state}' AND finished_at <= {cutoff}{from} \
+             ORDER BY finished_at, id LIMIT {BATCH}"
+        );
+        let mut sql = Sql::new(query).bind(-micros(age));
+        if let Some((at, id)) = values {
+            sql = sql.bind(at.clone()).bind(at).bind(id);
+        }
+        self.rows(&sql)
+    }
+
+    /// Those of `candidates` that nothing holds back.
+    fn deletable(
+        &mut self,
+        candidates: &[Candidate],
+        keep_last: u32,
+        keep_from: &mut HashMap<String, Option<i64>>,
+    ) -> Result<Vec<i64>, StoreError> {
+        let ids = || candidates.iter().map(|row| row.id);
+        let list = marks(candidates.len());
+        let waited_for = format!(
+            "SELECT DISTINCT d.prerequisite_id AS id FROM duly_dependency d JOIN duly_job j ON j.id = d.job_id \
+             WHERE d.prerequisite_id IN ({list}) AND j.finished_at IS NULL"
+        );
+        let roots = format!("SELECT DISTINCT root_id AS id FROM duly_job WHERE root_id IN ({list})");
+        let mut held = BTreeSet::new();
+        for query in [waited_for, roots] {
+            let query = if candidates.len() == BATCH { Sql::new(query) } else { Sql::once(query) };
+            held.extend(self.rows::<Id>(&query.bind_all(ids()))?.into_iter().map(|row| row.id));
+        }
+        let mut free = Vec::with_capacity(candidates.len());
+        for row in candidates {
+            if held.contains(&row.id) {
+                continue;
+            }
+            if keep_last > 0 {
+                if !keep_from.contains_key(&row.name) {
+                    let from = self.oldest_kept(&row.name, keep_last)?;
+                    keep_from.insert(row.name.clone(), from);
+                }
+                // With fewer ended jobs than are kept there is no oldest kept one, and all stay.
+                if keep_from.get(&row.name).copied().flatten().is_none_or(|from| row.id >= from) {
+                    continue;
+                }
+            }
+            free.push(row.id);
+        }
+        Ok(free)
+    }
+
+    fn oldest_kept(&mut self, name: &str, keep_last: u32) -> Result<Option<i64>, StoreError> {
+        let query = format!(
+            "SELECT id FROM duly_job WHERE name = ? AND finished_at IS NOT NULL ORDER BY id DESC LIMIT 1 OFFSET {}",
+            keep_last - 1
+        );
+        Ok(self.rows::<Id>(&Sql::new(query).bind(name))?.pop().map(|row| row.id))
+    }
+
+    /// Deletes jobs by primary key in one transaction; a batch that meets a conflict is halved.
+    fn delete_jobs(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let list = marks(ids.len());
+        let statements = [
+            format!("DELETE FROM duly_output WHERE job_id IN ({list})"),
+            format!("DELETE FROM duly_attempt WHERE job_id IN ({list})"),
+            format!("DELETE FROM duly_dependency WHERE job_id IN ({list})"),
+            format!("DELETE FROM duly_dependency WHERE prerequisite_id IN ({list})"),
+            format!(
+                "DELETE FROM duly_job WHERE id IN ({list}) AND state IN ('success', 'failed', 'cancelled', 'stale')"
+            ),
+        ];
+        let done = self.once(|tx| {
+            for text in &statements {
+                let sql = if ids.len() == BATCH { Sql::new(text.clone()) } else { Sql::once(text.clone()) };
+                tx.execute(&sql.bind_all(ids.iter().copied()))?;
+            }
+            Ok(())
+        });
+        match done {
+            Err(StoreError::Conflict(what)) if ids.len() > 1 => {
+                log::debug!("clean-up halves a batch of {}: {what}", ids.len());
+                let (first, second) = ids.split_at(ids.len() / 2);
+                self.delete_jobs(first)?;
+                self.delete_jobs(second)
+            }
+            other => other,
+        }
+    }
+
+    fn forget_hosts(&mut self, age: Duration, dry_run: bool) -> Result<u64, StoreError> {
+        // A host that was seen within the last day is never forgotten, however short the retention.
+        let age = age.max(Duration::from_secs(86_400));
+        let old = format!("FROM duly_runner WHERE last_tick_at < {}", self.now_plus());
+        if dry_run {
+            let query = Sql::new(format!("SELECT COUNT(*) AS id {old}")).bind(-micros(age));
+            let counted = self.rows::<Id>(&query)?;
+            return Ok(counted.first().and_then(|row| u64::try_from(row.id).ok()).unwrap_or(0));
+        }
+        let sql = Sql::new(format!("DELETE {old}")).bind(-micros(age));
+        Ok(self.execute(&sql)? as u64)
+    }
+}

@@ -1,0 +1,173 @@
+//! What the end of a job means for the jobs that wait for it.
+//!
+//! In the transaction that ends a job, each job that waits for it is marked: its `lease_until`, which a waiting job
+//! has no other use for, becomes now. [`Store::settle`] looks at marked jobs, under a lock on each, and reads their
+//! prerequisites afresh: whoever ends another prerequisite needs that same lock to leave its mark, so neither of two
+//! that end at the same instant can miss the other. A mark that was left by a runner that then died is found by the
+//! next tick through an index, however many jobs are waiting.
+
+use std::collections::{BTreeMap, HashMap};
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+use super::connection::Store;
+use super::error::StoreError;
+use super::sql::{Sql, marks};
+use crate::job::{On, State};
+
+/// Marked jobs looked at in one transaction.
+const BATCH: usize = 100;
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+#[derive(QueryableByName)]
+struct Prerequisite {
+    #[diesel(sql_type = BigInt)]
+    job_id: i64,
+    #[diesel(sql_type = BigInt)]
+    prerequisite_id: i64,
+    #[diesel(sql_type = Text)]
+    on_end: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    state: Option<String>,
+}
+
+/// What is to become of a marked job.
+enum Fate {
+    Wait,
+    Start,
+    Cancel(String),
+}
+
+impl Store {
+    /// Marks the jobs that wait for any of `ended`; returns whether there are any.
+    ///
+    /// Part of the unit that ends those jobs, after their rows are locked. Locks the jobs it marks.
+    pub(super) fn mark_dependents(&mut self, ended: &[i64]) -> Result<bool, StoreError> {
+        if ended.is_empty() {
+            return Ok(false);
+        }
+        let query = format!(
+            "SELECT DISTINCT job_id AS id FROM duly_dependency WHERE prerequisite_id IN ({}) ORDER BY job_id",
+            marks(ended.len())
+        );
+        let waiting: Vec<Id> = self.rows(&Sql::new(query).bind_all(ended.iter().copied()))?;
+        for chunk in waiting.chunks(BATCH) {
+            let update = format!(
+                "UPDATE duly_job SET lease_until = {} WHERE id IN ({}) AND state = 'waiting'",
+                self.now(),
+                marks(chunk.len())
+            );
+            self.execute(&Sql::new(update).bind_all(chunk.iter().map(|row| row.id)))?;
+        }
+        Ok(!waiting.is_empty())
+    }
+
+    /// Starts or cancels every marked job whose prerequisites ask for it, and so on down; returns how many moved.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; what was settled before stays settled.
+    pub fn settle(&mut self) -> Result<usize, StoreError> {
+        let mut moved = 0;
+        loop {
+            let (looked_at, changed) = self.unit(Self::settle_batch)?;
+            moved += changed;
+            if looked_at == 0 {
+                return Ok(moved);
+            }
+        }
+    }
+
+    /// Locks up to [`BATCH`] marked jobs that nobody else is looking at, and takes their marks away.
+    fn settle_batch(&mut self) -> Result<(usize, usize), StoreError> {
+        let query = format!(
+            "SELECT id FROM duly_job WHERE state = 'waiting' AND lease_until <= {} ORDER BY lease_until, id LIMIT {BATCH}{}",
+            self.now(),
+            self.skip_locked()
+        );
+        let marked: Vec<i64> = self.rows::<Id>(&Sql::new(query))?.into_iter().map(|row| row.id).collect();
+        if marked.is_empty() {
+            return Ok((0, 0));
+        }
+        let fates = self.fates(&marked)?;
+        let with = |wanted: fn(&Fate) -> bool| -> Vec<i64> {
+            fates.iter().filter(|(_, fate)| wanted(fate)).map(|(id, _)| *id).collect()
+        };
+        let starting = with(|fate| matches!(fate, Fate::Start));
+        let waiting = with(|fate| matches!(fate, Fate::Wait));
+        let cancelled = with(|fate| matches!(fate, Fate::Cancel(_)));
+        let now = self.now();
+        self.update_waiting(
+            &format!("state = CASE WHEN run_at > {now} THEN 'delayed' ELSE 'pending' END"),
+            &starting,
+        )?;
+        self.update_waiting("state = 'waiting'", &waiting)?;
+        for (id, fate) in &fates {
+            if let Fate::Cancel(why) = fate {
+                self.cancel_waiting(*id, why)?;
+            }
+        }
+        self.mark_dependents(&cancelled)?;
+        Ok((marked.len(), starting.len() + cancelled.len()))
+    }
+
+    fn fates(&mut self, marked: &[i64]) -> Result<BTreeMap<i64, Fate>, StoreError> {
+        let query = format!(
+            "SELECT d.job_id, d.prerequisite_id, d.`on` AS on_end, p.state FROM duly_dependency d \
+             LEFT JOIN duly_job p ON p.id = d.prerequisite_id WHERE d.job_id IN ({})",
+            marks(marked.len())
+        );
+        let edges: Vec<Prerequisite> = self.rows(&Sql::new(query).bind_all(marked.iter().copied()))?;
+        let mut by_job: HashMap<i64, Vec<&Prerequisite>> = HashMap::new();
+        for edge in &edges {
+            by_job.entry(edge.job_id).or_default().push(edge);
+        }
+        Ok(marked.iter().map(|id| (*id, fate(by_job.get(id).map_or(&[], Vec::as_slice)))).collect())
+    }
+
+    fn update_waiting(&mut self, set: &str, ids: &[i64]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let update = format!(
+            "UPDATE duly_job SET {set}, lease_until = NULL WHERE id IN ({}) AND state = 'waiting'",
+            marks(ids.len())
+        );
+        self.execute(&Sql::new(update).bind_all(ids.iter().copied())).map(drop)
+    }
+
+    fn cancel_waiting(&mut self, id: i64, why: &str) -> Result<(), StoreError> {
+        let update = format!(
+            "UPDATE duly_job SET state = 'cancelled', outcome = 'cancelled', reason = ?, finished_at = {}, \
+             lease_until = NULL, unique_key = NULL WHERE id = ? AND state = 'waiting'",
+            self.now()
+        );
+        self.execute(&Sql::new(update).bind(why).bind(id)).map(drop)
+    }
+}
+
+fn fate(prerequisites: &[&Prerequisite]) -> Fate {
+    let mut is_open = false;
+    for edge in prerequisites {
+        let on: On = edge.on_end.parse().unwrap_or(On::Success);
+        let Some(state) = edge.state.as_deref().and_then(|word| word.parse::<State>().ok()) else {
+            return Fate::Cancel(format!("its prerequisite, job {}, no longer exists", edge.prerequisite_id));
+        };
+        if !state.is_ended() {
+            is_open = true;
+        } else if !on.is_met_by(state) {
+            return Fate::Cancel(format!(
+                "its prerequisite, job {}, ended as {state} and not as {}",
+                edge.prerequisite_id,
+                on.as_str()
+            ));
+        }
+    }
+    if is_open { Fate::Wait } else { Fate::Start }
+}

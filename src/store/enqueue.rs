@@ -1,0 +1,300 @@
+//! Putting jobs in: with their defaults, their dependents and their prerequisites, all or nothing.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Text};
+
+use super::connection::Store;
+use super::error::StoreError;
+use super::sql::{Sql, Value, marks};
+use crate::job::{Definition, On, State};
+
+/// Jobs per `INSERT`.
+const BATCH: usize = 500;
+
+/// Looks a definition up by its name.
+pub type Declared<'a> = &'a dyn Fn(&str) -> Option<&'a Definition>;
+
+/// When a job may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At once.
+    Now,
+    /// So much later, by the database's clock.
+    In(Duration),
+    /// Not before.
+    At(DateTime<Utc>),
+}
+
+/// A job to put in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    /// The name of its definition.
+    pub name: String,
+    /// Its parameters.
+    pub params: Vec<String>,
+    /// Its queue.
+    pub queue: String,
+    /// −100 to 100, higher first.
+    pub priority: i32,
+    /// Attempts at most.
+    pub max_attempts: u32,
+    /// When it may start.
+    pub start: Start,
+    /// What it is about, for commands that take `{target_type}` and `{target_id}`.
+    pub target: (Option<String>, Option<String>),
+    /// The instant of its schedule that it is for.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// What makes the job of an occurrence one job.
+    pub occurrence_key: Option<String>,
+    /// The ended job that this one repeats.
+    pub retry_of: Option<i64>,
+    /// The jobs that must have ended first, and how.
+    pub after: Vec<(i64, On)>,
+}
+
+impl NewJob {
+    /// A job of `definition`, as configured, startable at once.
+    #[must_use]
+    pub fn of(definition: &Definition) -> Self {
+        Self {
+            name: definition.name.clone(),
+            params: definition.params.clone(),
+            queue: definition.queue.clone(),
+            priority: definition.priority,
+            max_attempts: definition.max_attempts,
+            start: Start::Now,
+            target: (None, None),
+            scheduled_for: None,
+            occurrence_key: None,
+            retry_of: None,
+            after: Vec::new(),
+        }
+    }
+
+    fn state(&self) -> State {
+        match self.start {
+            _ if !self.after.is_empty() => State::Waiting,
+            Start::Now => State::Pending,
+            Start::In(wait) if wait.is_zero() => State::Pending,
+            Start::In(_) | Start::At(_) => State::Delayed,
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct FirstId {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = BigInt)]
+    step: i64,
+}
+
+#[derive(QueryableByName)]
+pub(super) struct IdAndState {
+    #[diesel(sql_type = BigInt)]
+    pub(super) id: i64,
+    #[diesel(sql_type = Text)]
+    pub(super) state: String,
+}
+
+impl Store {
+    /// Puts `jobs` in, each with the dependents of its definition, in one transaction; returns their ids in order.
+    ///
+    /// Locks the prerequisites that they name, so that none of them ends unseen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Other`] when a prerequisite does not exist, [`StoreError::Duplicate`] for a taken key.
+    pub fn enqueue(&mut self, jobs: &[NewJob], declared: Declared<'_>) -> Result<Vec<i64>, StoreError> {
+        let ids = self.unit(|tx| {
+            let mut ids = Vec::with_capacity(jobs.len());
+            let is_plain = |job: &NewJob| {
+                job.after.is_empty() && declared(&job.name).is_none_or(|d| d.dependents.is_empty())
+            };
+            for run in jobs.chunk_by(|a, b| is_plain(a) && is_plain(b)) {
+                if run.len() == 1 {
+                    ids.push(tx.insert_with_dependents(&run[0], declared)?);
+                } else {
+                    ids.extend(tx.insert(run)?);
+                }
+            }
+            Ok(ids)
+        })?;
+        if jobs.iter().any(|job| !job.after.is_empty()) {
+            self.settle()?;
+        }
+        Ok(ids)
+    }
+
+    /// Inserts one job, its edges, and the whole tree of dependents of its definition. Part of a unit.
+    pub(super) fn insert_with_dependents(
+        &mut self,
+        job: &NewJob,
+        declared: Declared<'_>,
+    ) -> Result<i64, StoreError> {
+        self.lock_prerequisites(&job.after)?;
+        let id = self.insert(std::slice::from_ref(job))?[0];
+        let mut edges: Vec<(i64, i64, On)> =
+            job.after.iter().map(|(before, on)| (id, *before, *on)).collect();
+        self.insert_dependents(id, &job.name, declared, &mut edges)?;
+        self.insert_edges(&edges)?;
+        Ok(id)
+    }
+
+    /// Inserts the jobs that depend on job `id` of definition `name`, each name once, and collects the edges.
+    fn insert_dependents(
+        &mut self,
+        id: i64,
+        name: &str,
+        declared: Declared<'_>,
+        edges: &mut Vec<(i64, i64, On)>,
+    ) -> Result<(), StoreError> {
+        let mut made: HashMap<&str, i64> = HashMap::new();
+        let mut open = vec![(id, declared(name))];
+        while let Some((parent, definition)) = open.pop() {
+            for dependent in definition.iter().flat_map(|d| &d.dependents) {
+                let Some(definition) = declared(dependent) else { continue };
+                let known = made.get(definition.name.as_str()).copied();
+                let child = match known {
+                    Some(child) => child,
+                    None => {
+                        let job = NewJob { after: vec![(parent, On::Success)], ..NewJob::of(definition) };
+                        let child = self.insert(&[job])?[0];
+                        made.insert(&definition.name, child);
+                        open.push((child, Some(definition)));
+                        child
+                    }
+                };
+                edges.push((child, parent, On::Success));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the dependents of a job that an application has inserted. Part of a unit.
+    pub(super) fn add_dependents(
+        &mut self,
+        id: i64,
+        name: &str,
+        declared: Declared<'_>,
+    ) -> Result<(), StoreError> {
+        let mut edges = Vec::new();
+        self.insert_dependents(id, name, declared, &mut edges)?;
+        self.insert_edges(&edges)
+    }
+
+    fn lock_prerequisites(&mut self, after: &[(i64, On)]) -> Result<(), StoreError> {
+        if after.is_empty() {
+            return Ok(());
+        }
+        let query = format!(
+            "SELECT id, state FROM duly_job WHERE id IN ({}) ORDER BY id{}",
+            marks(after.len()),
+            self.for_update()
+        );
+        let found: Vec<IdAndState> = self.rows(&Sql::new(query).bind_all(after.iter().map(|(id, _)| *id)))?;
+        match after.iter().find(|(id, _)| !found.iter().any(|row| row.id == *id)) {
+            Some((missing, _)) => Err(StoreError::Other(format!("there is no job {missing} to wait for"))),
+            None => Ok(()),
+        }
+    }
+
+    fn insert_edges(&mut self, edges: &[(i64, i64, On)]) -> Result<(), StoreError> {
+        for chunk in edges.chunks(BATCH) {
+            let rows = vec!["(?, ?, ?)"; chunk.len()].join(", ");
+            let sql = Sql::new(format!(
+                "INSERT INTO duly_dependency (job_id, prerequisite_id, `on`) VALUES {rows}"
+            ));
+            let values = chunk.iter().flat_map(|(job, before, on)| {
+                [Value::from(*job), Value::from(*before), Value::from(on.as_str())]
+            });
+            self.execute(&sql.bind_all(values))?;
+        }
+        Ok(())
+    }
+
+    /// Inserts rows and returns their ids in order. Part of a unit.
+    ///
+    /// InnoDB gives one multi-row `INSERT` consecutive ids (spaced by `auto_increment_increment` on a cluster).
+    pub(super) fn insert(&mut self, jobs: &[NewJob]) -> Result<Vec<i64>, StoreError> {
+        let mut ids = Vec::with_capacity(jobs.len());
+        for chunk in jobs.chunks(BATCH) {
+            self.execute(&self.insert_statement(chunk))?;
+            let count = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
+            let query = if self.is_mysql() {
+                "SELECT CAST(LAST_INSERT_ID() AS SIGNED) AS id, CAST(@@auto_increment_increment AS SIGNED) AS step"
+                    .to_owned()
+            } else {
+                "SELECT last_insert_rowid() - ? + 1 AS id, 1 AS step".to_owned()
+            };
+            let mut query = Sql::new(query);
+            if !self.is_mysql() {
+                query = query.bind(count);
+            }
+            let first = self.rows::<FirstId>(&query)?;
+            let FirstId { id, step } = first.first().ok_or_else(no_answer)?;
+            ids.extend((0..count).map(|n| id + n * step));
+        }
+        Ok(ids)
+    }
+
+    fn insert_statement(&self, jobs: &[NewJob]) -> Sql {
+        // A job with prerequisites is marked (lease_until), so that the next look finds it whatever happened to them.
+        let row = format!(
+            "(?, ?, ?, ?, ?, ?, COALESCE(?, {}), ?, ?, ?, ?, ?, ?, CASE WHEN ? = 1 THEN {} END)",
+            self.now_plus(),
+            self.now()
+        );
+        let text = format!(
+            "INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, target_type, \
+             target_id, occurrence_key, scheduled_for, max_attempts, retry_of, lease_until) VALUES {}",
+            vec![row; jobs.len()].join(", ")
+        );
+        let is_common = jobs.len() == 1 || jobs.len() == BATCH;
+        let sql = if is_common { Sql::new(text) } else { Sql::once(text) };
+        sql.bind_all(jobs.iter().flat_map(values_of))
+    }
+}
+
+fn values_of(job: &NewJob) -> [Value; 15] {
+    let (at, wait) = match job.start {
+        Start::Now => (None, Duration::ZERO),
+        Start::In(wait) => (None, wait),
+        Start::At(at) => (Some(at), Duration::ZERO),
+    };
+    [
+        (&job.name).into(),
+        params_json(&job.params).into(),
+        job.state().as_str().into(),
+        (&job.queue).into(),
+        job.priority.into(),
+        (-job.priority).into(),
+        at.into(),
+        micros(wait).into(),
+        job.target.0.clone().into(),
+        job.target.1.clone().into(),
+        job.occurrence_key.clone().into(),
+        job.scheduled_for.into(),
+        job.max_attempts.into(),
+        job.retry_of.into(),
+        i32::from(!job.after.is_empty()).into(),
+    ]
+}
+
+/// Parameters as they are stored.
+pub(super) fn params_json(params: &[String]) -> String {
+    serde_json::Value::from(params).to_string()
+}
+
+/// A length in the unit of [`Store::now_plus`].
+pub(super) fn micros(length: Duration) -> i64 {
+    i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn no_answer() -> StoreError {
+    StoreError::Other("the database answered a query with no row where one was expected".to_owned())
+}

@@ -1,0 +1,337 @@
+//! Recording how attempts ended, and moving their jobs on: over, again later, or again at once.
+//!
+//! A batch is one transaction. The jobs are locked first and compared with the owner and the fence of the claim: the
+//! result of a claim that no longer holds is refused and changes nothing. A result that is written twice, because the
+//! answer to the first `COMMIT` was lost, is recognised by its row in `duly_attempt`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Text};
+use serde::{Deserialize, Serialize};
+
+use super::connection::Store;
+use super::enqueue::micros;
+use super::error::StoreError;
+use super::sql::{Sql, Value, marks};
+use crate::job::{Outcome, State, Verdict};
+
+/// What a command printed, as it is stored: valid UTF-8, without the bytes that did not fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The text.
+    pub body: String,
+    /// How many bytes are missing from it.
+    pub truncated: i64,
+}
+
+/// When an attempt began, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartedAt {
+    /// So long ago, by the runner's monotonic clock.
+    Ago(Duration),
+    /// When the claim was made, by the database's clock.
+    At(Option<DateTime<Utc>>),
+}
+
+/// How one attempt ended, and what is to become of its job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptEnd {
+    /// The job.
+    pub id: i64,
+    /// The fence of the claim.
+    pub fence: i64,
+    /// The runner that held the claim, and its host.
+    pub owner: String,
+    /// The host of that runner.
+    pub host: String,
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What that means for the job.
+    pub verdict: Verdict,
+    /// When it began.
+    pub started: StartedAt,
+    /// How long it ran.
+    pub ran: Option<Duration>,
+    /// How long ago it ended.
+    pub ended_ago: Duration,
+    /// What its command printed, if anything.
+    pub output: Option<Output>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// Results of claims that no longer hold: nothing was written of them.
+    pub refused: Vec<(i64, i64)>,
+    /// How each job stands now, of those whose results were written.
+    pub moved: Vec<(i64, State)>,
+    /// Whether jobs wait for any of those that are over.
+    pub has_dependents: bool,
+}
+
+#[derive(QueryableByName)]
+struct Current {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = BigInt)]
+    fence: i64,
+    #[diesel(sql_type = Text)]
+    state: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    owner: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    cancel: i64,
+}
+
+#[derive(QueryableByName)]
+struct Written {
+    #[diesel(sql_type = BigInt)]
+    fence: i64,
+}
+
+impl Store {
+    /// Writes a batch of results and settles what waited for them. Locks the jobs of the batch.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; the same batch may then be given again.
+    pub fn finish(&mut self, ends: &[AttemptEnd]) -> Result<Finished, StoreError> {
+        let finished = self.unit(|tx| tx.record_ends(ends))?;
+        if finished.has_dependents {
+            self.settle()?;
+        }
+        Ok(finished)
+    }
+
+    /// Gives jobs that were claimed and never started back to the queue, as if they had not been claimed.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; the same jobs may then be given back again.
+    pub fn hand_back(&mut self, owner: &str, claims: &[(i64, i64)]) -> Result<(), StoreError> {
+        self.unit(|tx| {
+            for (id, fence) in claims {
+                let update = "UPDATE duly_job SET state = 'pending', attempts = attempts - 1, owner = NULL, \
+                              lease_until = NULL, slot_key = NULL \
+                              WHERE id = ? AND state = 'running' AND owner = ? AND fence = ?";
+                tx.execute(&Sql::new(update).bind(*id).bind(owner).bind(*fence))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The part of [`Store::finish`] that is one transaction; also used by rescue.
+    pub(super) fn record_ends(&mut self, ends: &[AttemptEnd]) -> Result<Finished, StoreError> {
+        let mut finished = Finished::default();
+        let holds = self.still_held(ends, &mut finished)?;
+        let mut over = Vec::new();
+        let mut alike: BTreeMap<String, Vec<&AttemptEnd>> = BTreeMap::new();
+        for (end, verdict) in &holds {
+            let state = state_after(*verdict);
+            finished.moved.push((end.id, state));
+            match verdict {
+                Verdict::End(state) => {
+                    over.push(end.id);
+                    alike.entry(format!("{state} {:?}", end.outcome)).or_default().push(end);
+                }
+                Verdict::Retry(_) | Verdict::Again => self.move_back(end, *verdict)?,
+            }
+        }
+        for group in alike.values() {
+            let state = holds.iter().find(|(end, _)| end.id == group[0].id).map(|(_, v)| state_after(*v));
+            self.move_to_end(group, state.unwrap_or(State::Failed))?;
+        }
+        let written: Vec<&AttemptEnd> = holds.iter().map(|(end, _)| *end).collect();
+        self.insert_attempts(&written)?;
+        self.insert_outputs(&written)?;
+        finished.has_dependents = self.mark_dependents(&over)?;
+        Ok(finished)
+    }
+
+    /// Locks the jobs and keeps the results whose claim still holds; a cancelled job is not tried again.
+    fn still_held<'a>(
+        &mut self,
+        ends: &'a [AttemptEnd],
+        finished: &mut Finished,
+    ) -> Result<Vec<(&'a AttemptEnd, Verdict)>, StoreError> {
+        let query = format!(
+            "SELECT id, fence, state, owner, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS cancel \
+             FROM duly_job WHERE id IN ({}) ORDER BY id{}",
+            marks(ends.len()),
+            self.for_update()
+        );
+        let rows: Vec<Current> = self.rows(&Sql::new(query).bind_all(ends.iter().map(|end| end.id)))?;
+        let mut holds = Vec::with_capacity(ends.len());
+        for end in ends {
+            let row = rows.iter().find(|row| row.id == end.id);
+            let is_held = row.is_some_and(|row| {
+                row.state == "running" && row.fence == end.fence && row.owner.as_deref() == Some(&end.owner)
+            });
+            if is_held {
+                let is_cancelled = row.is_some_and(|row| row.cancel == 1);
+                let verdict = match end.verdict {
+                    Verdict::Retry(_) | Verdict::Again if is_cancelled => Verdict::End(State::Cancelled),
+                    other => other,
+                };
+                holds.push((end, verdict));
+            } else if !self.is_written(end)? {
+                finished.refused.push((end.id, end.fence));
+            }
+        }
+        Ok(holds)
+    }
+
+    fn is_written(&mut self, end: &AttemptEnd) -> Result<bool, StoreError> {
+        let query = Sql::new(
+            "SELECT fence FROM duly_attempt WHERE job_id = ? AND fence = ? AND owner = ? AND outcome = ?",
+        )
+        .bind(end.id)
+        .bind(end.fence)
+        .bind(&end.owner)
+        .bind(end.outcome.as_str());
+        let written: Vec<Written> = self.rows(&query)?;
+        Ok(written.iter().any(|row| row.fence == end.fence))
+    }
+
+    /// Jobs that ended alike, all in one statement.
+    fn move_to_end(&mut self, group: &[&AttemptEnd], state: State) -> Result<(), StoreError> {
+        let Some(first) = group.first() else { return Ok(()) };
+        let update = format!(
+            "UPDATE duly_job SET state = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = ?, \
+             duration_ms = CASE id{} END, finished_at = {}, owner = NULL, lease_until = NULL, unique_key = NULL, \
+             slot_key = NULL WHERE id IN ({}) AND state = 'running' AND owner = ?",
+            " WHEN ? THEN ?".repeat(group.len()),
+            self.now(),
+            marks(group.len())
+        );
+        let sql = Sql::new(update)
+            .bind(state.as_str())
+            .bind(first.outcome.as_str())
+            .bind(first.outcome.exit_code())
+            .bind(first.outcome.signal())
+            .bind(first.outcome.reason().map(|reason| clip(&reason)))
+            .bind_all(group.iter().flat_map(|end| [Value::from(end.id), Value::from(millis(end.ran))]))
+            .bind_all(group.iter().map(|end| end.id))
+            .bind(&first.owner);
+        self.expect(&sql, group.len())
+    }
+
+    /// A job that is tried again, later (the attempt counted) or at once (it did not).
+    fn move_back(&mut self, end: &AttemptEnd, verdict: Verdict) -> Result<(), StoreError> {
+        let (state, wait, uncounted) = match verdict {
+            Verdict::Retry(wait) if !wait.is_zero() => ("delayed", wait, 0),
+            Verdict::Retry(_) => ("pending", Duration::ZERO, 0),
+            Verdict::Again | Verdict::End(_) => ("pending", Duration::ZERO, 1),
+        };
+        let update = format!(
+            "UPDATE duly_job SET state = ?, run_at = {}, attempts = attempts - ?, outcome = ?, exit_code = ?, \
+             signal_number = ?, reason = ?, duration_ms = ?, owner = NULL, lease_until = NULL, slot_key = NULL \
+             WHERE id = ? AND state = 'running' AND owner = ? AND fence = ?",
+            self.now_plus()
+        );
+        let sql = Sql::new(update)
+            .bind(state)
+            .bind(micros(wait))
+            .bind(uncounted)
+            .bind(end.outcome.as_str())
+            .bind(end.outcome.exit_code())
+            .bind(end.outcome.signal())
+            .bind(end.outcome.reason().map(|reason| clip(&reason)))
+            .bind(millis(end.ran))
+            .bind(end.id)
+            .bind(&end.owner)
+            .bind(end.fence);
+        self.expect(&sql, 1)
+    }
+
+    fn expect(&mut self, sql: &Sql, rows: usize) -> Result<(), StoreError> {
+        match self.execute(sql)? {
+            matched if matched == rows => Ok(()),
+            matched => Err(StoreError::Conflict(format!("{matched} of {rows} locked jobs were still held"))),
+        }
+    }
+
+    fn insert_attempts(&mut self, ends: &[&AttemptEnd]) -> Result<(), StoreError> {
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let row = format!("(?, ?, ?, ?, ?, COALESCE(?, {0}), {0}, ?, ?, ?, ?, ?)", self.now_plus());
+        let insert = format!(
+            "INSERT INTO duly_attempt (job_id, fence, attempt, owner, host, started_at, finished_at, duration_ms, \
+             outcome, exit_code, signal_number, reason) VALUES {}",
+            vec![row; ends.len()].join(", ")
+        );
+        let values = ends.iter().flat_map(|end| {
+            let (at, ago) = match end.started {
+                StartedAt::Ago(ago) => (None, ago),
+                StartedAt::At(at) => (at, Duration::ZERO),
+            };
+            [
+                Value::from(end.id),
+                end.fence.into(),
+                end.attempt.into(),
+                (&end.owner).into(),
+                (&end.host).into(),
+                at.into(),
+                (-micros(ago)).into(),
+                (-micros(end.ended_ago)).into(),
+                millis(end.ran).into(),
+                end.outcome.as_str().into(),
+                end.outcome.exit_code().into(),
+                end.outcome.signal().into(),
+                end.outcome.reason().map(|reason| clip(&reason)).into(),
+            ]
+        });
+        self.execute(&Sql::new(insert).bind_all(values)).map(drop)
+    }
+
+    fn insert_outputs(&mut self, ends: &[&AttemptEnd]) -> Result<(), StoreError> {
+        // One row per statement: together they could be larger than a packet may be.
+        for end in ends {
+            if let Some(output) = &end.output {
+                self.put_output(end.id, end.fence, output)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_output(&mut self, id: i64, fence: i64, output: &Output) -> Result<(), StoreError> {
+        let replace = format!(
+            "REPLACE INTO duly_output (job_id, fence, body, truncated, updated_at) VALUES (?, ?, ?, ?, {})",
+            self.now()
+        );
+        let sql = Sql::new(replace).bind(id).bind(fence).bind(&output.body).bind(output.truncated);
+        self.execute(&sql).map(drop)
+    }
+
+    /// Stores what the command of a running job has printed so far.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn save_output(&mut self, id: i64, fence: i64, output: &Output) -> Result<(), StoreError> {
+        self.unit(|tx| tx.put_output(id, fence, output))
+    }
+}
+
+const fn state_after(verdict: Verdict) -> State {
+    match verdict {
+        Verdict::End(state) => state,
+        Verdict::Retry(wait) if !wait.is_zero() => State::Delayed,
+        Verdict::Retry(_) | Verdict::Again => State::Pending,
+    }
+}
+
+fn millis(length: Option<Duration>) -> Option<i64> {
+    length.map(|length| i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A reason that fits its column.
+pub(super) fn clip(reason: &str) -> String {
+    reason.chars().take(500).collect()
+}

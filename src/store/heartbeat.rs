@@ -1,0 +1,56 @@
+//! Renewing a runner's leases and learning what it no longer holds or should stop.
+
+use std::time::Duration;
+
+use diesel::QueryableByName;
+use diesel::sql_types::BigInt;
+
+use super::connection::Store;
+use super::enqueue::micros;
+use super::error::StoreError;
+use super::sql::{Sql, marks};
+
+/// A job that the runner still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+pub struct Held {
+    /// The job.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// The fence of the claim that holds it.
+    #[diesel(sql_type = BigInt)]
+    pub fence: i64,
+    /// 1 when somebody asked for it to be cancelled.
+    #[diesel(sql_type = BigInt)]
+    pub cancel: i64,
+}
+
+impl Store {
+    /// Extends the leases of those of `ids` that `owner` holds, all in one statement.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails: then nothing may have been extended.
+    pub fn renew(&mut self, owner: &str, ids: &[i64], lease: Duration) -> Result<(), StoreError> {
+        let update = format!(
+            "UPDATE duly_job SET lease_until = {} WHERE id IN ({}) AND state = 'running' AND owner = ?",
+            self.now_plus(),
+            marks(ids.len())
+        );
+        let sql = Sql::once(update).bind(micros(lease)).bind_all(ids.iter().copied()).bind(owner);
+        self.unit(|tx| tx.execute(&sql)).map(drop)
+    }
+
+    /// Those of `ids` that `owner` holds, and whether each is to be cancelled. Locks nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn held(&mut self, owner: &str, ids: &[i64]) -> Result<Vec<Held>, StoreError> {
+        let query = format!(
+            "SELECT id, fence, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS cancel FROM duly_job \
+             WHERE id IN ({}) AND state = 'running' AND owner = ?",
+            marks(ids.len())
+        );
+        self.rows(&Sql::once(query).bind_all(ids.iter().copied()).bind(owner))
+    }
+}

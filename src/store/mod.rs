@@ -1,0 +1,39 @@
+//! Everything SQL: each file is one thing that is done to jobs, and says what it locks.
+//!
+//! A [`Store`] is one open connection. All that changes a job goes through a guarded `UPDATE`: its `WHERE` names the
+//! state that the job leaves and, while it runs, its owner and fence. Several changes that belong together are one
+//! [`Store::unit`](connection), which is run again when another transaction was in the way.
+//!
+//! What differs between MySQL, MariaDB and SQLite is in `connection.rs`, `error.rs` and `schema.rs`; every other file
+//! has one text for all.
+
+mod adopt;
+mod cancel;
+mod claim;
+mod connection;
+mod delete;
+mod dependents;
+mod enqueue;
+mod error;
+mod finish;
+mod heartbeat;
+mod probe;
+mod query;
+mod rescue;
+mod schedule;
+mod schema;
+mod sql;
+
+pub use cancel::Cancelled;
+pub use claim::{ClaimRequest, Claimed, Claims};
+pub use connection::{Location, Store};
+pub use delete::{CleanUp, Deleted};
+pub use enqueue::{Declared, NewJob, Start};
+pub use error::StoreError;
+pub use finish::{AttemptEnd, Finished, Output, StartedAt};
+pub use heartbeat::Held;
+pub use probe::{Probe, Tick};
+pub use query::{AttemptRow, Edge, Job, ListFilter, OutputRow};
+pub use rescue::Expired;
+pub use schedule::{Made, ScheduleRow};
+pub use schema::{MigrationState, wanted_version};

@@ -1,0 +1,181 @@
+//! Giving back what a runner that vanished held.
+
+use chrono::NaiveDateTime;
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use std::time::Duration;
+
+use super::connection::Store;
+use super::enqueue::micros;
+use super::error::StoreError;
+use super::finish::{AttemptEnd, Finished, Output, StartedAt};
+use super::sql::{Sql, marks, utc};
+use crate::job::{Outcome, Verdict};
+
+/// How long after the end of a lease a job is taken from its runner: the clocks of two servers of a cluster differ.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// Jobs rescued in one transaction.
+const BATCH: usize = 50;
+
+/// A job whose runner has vanished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expired {
+    /// The job.
+    pub id: i64,
+    /// The name of its definition.
+    pub name: String,
+    /// The fence of the claim that ended.
+    pub fence: i64,
+    /// The runner, and its host.
+    pub owner: String,
+    /// The runner's host.
+    pub host: String,
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// Attempts at most.
+    pub max_attempts: u32,
+    started_at: Option<NaiveDateTime>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = BigInt)]
+    fence: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    owner: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    host: Option<String>,
+    #[diesel(sql_type = Integer)]
+    attempts: i32,
+    #[diesel(sql_type = Nullable<Integer>)]
+    max_attempts: Option<i32>,
+    #[diesel(sql_type = Nullable<Timestamp>)]
+    started_at: Option<NaiveDateTime>,
+}
+
+const COLUMNS: &str = "id, name, fence, owner, host, attempts, max_attempts, started_at";
+
+/// Decides what becomes of a job that was orphaned, and brings what its command had printed, if it can be had.
+pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Expired) -> (Verdict, Option<Output>);
+
+impl Store {
+    /// Ends the attempts whose lease ended more than [`SLACK`] ago, as `judge` decides, names in `but` left alone.
+    ///
+    /// Locks the jobs, those that another tick is rescuing left out.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; what was rescued before stays rescued.
+    pub fn rescue(
+        &mut self,
+        is_declared: &dyn Fn(&str) -> bool,
+        judge: Judge<'_>,
+    ) -> Result<(Vec<Expired>, Vec<String>), StoreError> {
+        let mut rescued = Vec::new();
+        let mut undeclared: Vec<String> = Vec::new();
+        loop {
+            let before = undeclared.len();
+            let (batch, finished) = self.unit(|tx| {
+                let but = match undeclared.len() {
+                    0 => String::new(),
+                    count => format!(" AND name NOT IN ({})", marks(count)),
+                };
+                let query = format!(
+                    "SELECT {COLUMNS} FROM duly_job WHERE state = 'running' AND lease_until < {}{but} \
+                     ORDER BY lease_until, id LIMIT {BATCH}{}",
+                    tx.now_plus(),
+                    tx.skip_locked()
+                );
+                let rows: Vec<Row> =
+                    tx.rows(&Sql::new(query).bind(-micros(SLACK)).bind_all(undeclared.iter()))?;
+                let (mine, others): (Vec<Row>, Vec<Row>) =
+                    rows.into_iter().partition(|row| is_declared(&row.name));
+                for row in others {
+                    if !undeclared.contains(&row.name) {
+                        undeclared.push(row.name);
+                    }
+                }
+                tx.orphan(mine.into_iter().map(Expired::from).collect(), judge)
+            })?;
+            if finished.has_dependents {
+                self.settle()?;
+            }
+            if batch.is_empty() && undeclared.len() == before {
+                return Ok((rescued, undeclared));
+            }
+            rescued.extend(batch);
+        }
+    }
+
+    /// Ends the attempts of a runner that is known to be dead, before its leases end. `owner` is its identity.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; then nothing was changed.
+    pub fn rescue_from(&mut self, owner: &str, judge: Judge<'_>) -> Result<Vec<Expired>, StoreError> {
+        let (rescued, finished) = self.unit(|tx| {
+            let query = format!(
+                "SELECT {COLUMNS} FROM duly_job WHERE state = 'running' AND owner = ? ORDER BY id{}",
+                tx.for_update()
+            );
+            let rows: Vec<Row> = tx.rows(&Sql::new(query).bind(owner))?;
+            tx.orphan(rows.into_iter().map(Expired::from).collect(), judge)
+        })?;
+        if finished.has_dependents {
+            self.settle()?;
+        }
+        Ok(rescued)
+    }
+
+    fn orphan(
+        &mut self,
+        expired: Vec<Expired>,
+        judge: Judge<'_>,
+    ) -> Result<(Vec<Expired>, Finished), StoreError> {
+        if expired.is_empty() {
+            return Ok((expired, Finished::default()));
+        }
+        let ends: Vec<AttemptEnd> = expired
+            .iter()
+            .map(|job| {
+                let (verdict, output) = judge(job);
+                AttemptEnd {
+                    id: job.id,
+                    fence: job.fence,
+                    owner: job.owner.clone(),
+                    host: job.host.clone(),
+                    attempt: job.attempt,
+                    outcome: Outcome::Orphaned,
+                    verdict,
+                    started: StartedAt::At(utc(job.started_at)),
+                    ran: None,
+                    ended_ago: Duration::ZERO,
+                    output,
+                }
+            })
+            .collect();
+        let finished = self.record_ends(&ends)?;
+        Ok((expired, finished))
+    }
+}
+
+impl From<Row> for Expired {
+    fn from(row: Row) -> Self {
+        let count = |number: i32| u32::try_from(number).unwrap_or(1);
+        Self {
+            id: row.id,
+            name: row.name,
+            fence: row.fence,
+            owner: row.owner.unwrap_or_default(),
+            host: row.host.unwrap_or_default(),
+            attempt: count(row.attempts),
+            max_attempts: count(row.max_attempts.unwrap_or(1)),
+            started_at: row.started_at,
+        }
+    }
+}

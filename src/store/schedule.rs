@@ -1,0 +1,240 @@
+//! Turning occurrences into jobs, each into one, however many hosts tick.
+//!
+//! Per scheduled name a row holds the mark up to which occurrences have been made. The jobs are inserted first, under
+//! a key of name and instant that only one row can have; then the mark moves, forward only. A tick that dies between
+//! the two leaves jobs that the next tick runs into and passes.
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+
+use super::connection::Store;
+use super::enqueue::{Declared, NewJob, Start};
+use super::error::StoreError;
+use super::finish::clip;
+use super::sql::Sql;
+use crate::job::{Definition, Occurrences, On, Overlap, Schedule, State};
+
+/// A scheduled name that is due to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleRow {
+    /// The name of the definition.
+    pub name: String,
+    /// What the schedule was when the mark was set.
+    pub signature: String,
+    /// Up to when occurrences have been made.
+    pub mark: DateTime<Utc>,
+    /// The job of the latest occurrence.
+    pub last_job_id: Option<i64>,
+}
+
+/// What a pass over one name did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Jobs put in.
+    pub jobs: usize,
+    /// Occurrences recorded as skipped.
+    pub skipped: usize,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    signature: String,
+    #[diesel(sql_type = Timestamp)]
+    mark_at: NaiveDateTime,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    last_job_id: Option<i64>,
+}
+
+#[derive(QueryableByName)]
+struct StateRow {
+    #[diesel(sql_type = Text)]
+    state: String,
+}
+
+impl From<Row> for ScheduleRow {
+    fn from(row: Row) -> Self {
+        Self {
+            name: row.name,
+            signature: row.signature,
+            mark: row.mark_at.and_utc(),
+            last_job_id: row.last_job_id,
+        }
+    }
+}
+
+impl Store {
+    /// The scheduled names whose next look is due, or all of them.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn schedules(&mut self, only_due: bool) -> Result<Vec<ScheduleRow>, StoreError> {
+        let due = if only_due { format!(" WHERE next_at <= {}", self.now()) } else { String::new() };
+        let query =
+            format!("SELECT name, signature, mark_at, last_job_id FROM duly_schedule{due} ORDER BY name");
+        Ok(self.rows::<Row>(&Sql::new(query))?.into_iter().map(ScheduleRow::from).collect())
+    }
+
+    /// Lets a schedule that is new, or whose instants have changed, start from `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn start_schedule(
+        &mut self,
+        name: &str,
+        schedule: &Schedule,
+        known: Option<&ScheduleRow>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let signature: String = schedule.signature().chars().take(300).collect();
+        let next = schedule.look_again_at(now);
+        let sql = match known {
+            None => {
+                Sql::new("INSERT INTO duly_schedule (mark_at, next_at, signature, name) VALUES (?, ?, ?, ?)")
+            }
+            Some(_) => {
+                Sql::new("UPDATE duly_schedule SET mark_at = ?, next_at = ?, signature = ? WHERE name = ?")
+            }
+        };
+        let sql = sql.bind(now).bind(next).bind(signature).bind(name);
+        match self.unit(|tx| tx.execute(&sql)) {
+            Err(StoreError::Duplicate(_)) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Makes the jobs of `found`, records what was skipped, and moves the mark, in one transaction.
+    ///
+    /// Locks the row of the name, so that hosts take turns.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; then nothing was made.
+    pub fn make_occurrences(
+        &mut self,
+        definition: &Definition,
+        schedule: &Schedule,
+        declared: Declared<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Made, StoreError> {
+        let made = self.unit(|tx| {
+            let query = format!(
+                "SELECT name, signature, mark_at, last_job_id FROM duly_schedule WHERE name = ?{}",
+                tx.for_update()
+            );
+            let rows: Vec<Row> = tx.rows(&Sql::new(query).bind(&definition.name))?;
+            let Some(row) = rows.into_iter().next().map(ScheduleRow::from) else { return Ok(Made::default()) };
+            let found = schedule.occurrences(row.mark, now);
+            let mut made = Made::default();
+            let mut last = row.last_job_id;
+            for at in &found.due {
+                tx.make_one(definition, schedule, declared, *at, &mut last, &mut made)?;
+            }
+            tx.record_missed(definition, &found, &mut made)?;
+            let update = "UPDATE duly_schedule SET mark_at = ?, next_at = ?, last_job_id = ? WHERE name = ? AND mark_at <= ?";
+            let sql = Sql::new(update)
+                .bind(found.mark)
+                .bind(schedule.look_again_at(found.mark))
+                .bind(last)
+                .bind(&definition.name)
+                .bind(found.mark);
+            tx.execute(&sql)?;
+            Ok(made)
+        })?;
+        if schedule.overlap == Overlap::Queue {
+            self.settle()?;
+        }
+        Ok(made)
+    }
+
+    fn make_one(
+        &mut self,
+        definition: &Definition,
+        schedule: &Schedule,
+        declared: Declared<'_>,
+        at: DateTime<Utc>,
+        last: &mut Option<i64>,
+        made: &mut Made,
+    ) -> Result<(), StoreError> {
+        let busy = match (schedule.overlap, *last) {
+            (Overlap::Skip | Overlap::Queue, Some(last)) => self.is_open(last)?.then_some(last),
+            _ => None,
+        };
+        let mut job = NewJob {
+            scheduled_for: Some(at),
+            occurrence_key: Some(occurrence_key(&definition.name, at)),
+            ..NewJob::of(definition)
+        };
+        let delay = schedule.delay_of(&definition.name);
+        if !delay.is_zero() {
+            job.start = Start::At(at + delay);
+        }
+        match (busy, schedule.overlap) {
+            (Some(_), Overlap::Skip) if schedule.trigger == crate::job::Trigger::Tick => return Ok(()),
+            (Some(busy), Overlap::Skip) => {
+                let why = format!("skipped: the previous one, job {busy}, had not ended");
+                return self.record_skipped(&job, &why, made);
+            }
+            (Some(busy), Overlap::Queue) => job.after.push((busy, On::Always)),
+            _ => {}
+        }
+        match self.insert_with_dependents(&job, declared) {
+            Ok(id) => {
+                *last = Some(id);
+                made.jobs += 1;
+                Ok(())
+            }
+            // Made by a tick that died before it could move the mark.
+            Err(StoreError::Duplicate(_)) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn is_open(&mut self, id: i64) -> Result<bool, StoreError> {
+        let rows: Vec<StateRow> = self.rows(&Sql::new("SELECT state FROM duly_job WHERE id = ?").bind(id))?;
+        Ok(rows.iter().any(|row| row.state.parse::<State>().is_ok_and(|state| !state.is_ended())))
+    }
+
+    /// Occurrences that nothing was running for are one row, which tells how many and which.
+    fn record_missed(
+        &mut self,
+        definition: &Definition,
+        found: &Occurrences,
+        made: &mut Made,
+    ) -> Result<(), StoreError> {
+        let Some((count, first, last)) = found.missed else { return Ok(()) };
+        let span = if first == last { format!("{first}") } else { format!("{first} to {last}") };
+        let why = format!("skipped: {count} missed while nothing ran ({span})");
+        let job = NewJob {
+            scheduled_for: Some(last),
+            occurrence_key: Some(occurrence_key(&definition.name, last)),
+            ..NewJob::of(definition)
+        };
+        self.record_skipped(&job, &why, made)
+    }
+
+    fn record_skipped(&mut self, job: &NewJob, why: &str, made: &mut Made) -> Result<(), StoreError> {
+        let id = match self.insert(std::slice::from_ref(job)) {
+            Ok(ids) => ids[0],
+            Err(StoreError::Duplicate(_)) => return Ok(()),
+            Err(other) => return Err(other),
+        };
+        let update = format!(
+            "UPDATE duly_job SET state = 'cancelled', outcome = 'cancelled', reason = ?, finished_at = {} WHERE id = ?",
+            self.now()
+        );
+        self.execute(&Sql::new(update).bind(clip(why)).bind(id))?;
+        made.skipped += 1;
+        Ok(())
+    }
+}
+
+/// Name and instant in one value, since a composite unique key would let `NULL`s pass.
+fn occurrence_key(name: &str, at: DateTime<Utc>) -> String {
+    format!("{name}@{}", at.format("%Y-%m-%dT%H:%M:%SZ"))
+}

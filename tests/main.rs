@@ -1,0 +1,10 @@
+//! The integration tests: black-box through `support`, one file per command and per guarantee, each on every database.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start programs, read the environment and look at the clock"
+)]
+
+mod architecture;
+mod harness;
+mod support;

@@ -1,0 +1,235 @@
+//! An isolated database per test, and plain SQL on it: what a test arranges and checks behind `duly`'s back.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, process, thread};
+
+use chrono::{NaiveDate, NaiveDateTime};
+use diesel::connection::SimpleConnection;
+use diesel::deserialize::{self, FromSql, QueryableByName};
+use diesel::mysql::{Mysql, MysqlType, MysqlValue};
+use diesel::row::{Field, NamedRow, Row};
+use diesel::sql_types::{BigInt, Date, Double, Text, Timestamp, Unsigned};
+use diesel::sqlite::Sqlite;
+use diesel::{Connection, MysqlConnection, RunQueryDsl, SqliteConnection};
+use tempfile::TempDir;
+use url::Url;
+
+use super::Server;
+
+/// A kind of database that everything has to work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// The embedded one.
+    Sqlite,
+    /// A server: MariaDB, or what `DULY_TEST_MYSQL_URL` names.
+    MariaDb,
+}
+
+/// A database of one test's own: dropped at the end, or kept for a look if `DULY_TEST_KEEP` is set.
+pub(crate) struct Database {
+    backend: Backend,
+    url: String,
+    password: String,
+    /// On a server: its administrator, and the database's name, which is its user's name too.
+    server: Option<(Url, String)>,
+    /// The folder of a SQLite file that is in no sandbox.
+    _folder: Option<TempDir>,
+}
+
+impl Database {
+    /// An empty database: on the shared server, or a file in a folder of its own.
+    pub(crate) fn create(backend: Backend) -> Database {
+        match backend {
+            Backend::Sqlite => {
+                let (root, folder) = super::sandbox::private_folder();
+                let mut database = Database::in_file(&root.join("jobs.db"));
+                database._folder = Some(folder);
+                database
+            }
+            Backend::MariaDb => Database::on(Server::shared()),
+        }
+    }
+
+    /// A SQLite file, which is made when it is first connected to.
+    pub(crate) fn in_file(path: &Path) -> Database {
+        let url = format!("sqlite://{}", path.to_str().expect("a UTF-8 path"));
+        Database { backend: Backend::Sqlite, url, password: String::new(), server: None, _folder: None }
+    }
+
+    /// An empty database on a server, with a user who may do everything in it and nothing outside.
+    pub(crate) fn on(server: &Server) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("duly_test_{}_{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let password = format!("secret-of-{name}");
+        let database = Database {
+            backend: Backend::MariaDb,
+            url: server.url(&name, &password, &name).into(),
+            password: password.clone(),
+            server: Some((server.admin().clone(), name.clone())),
+            _folder: None,
+        };
+        Session::open(Backend::MariaDb, server.admin().as_str()).sql(&format!(
+            "CREATE DATABASE {name} CHARACTER SET utf8mb4; CREATE USER {name}@'%' IDENTIFIED BY '{password}'; \
+             GRANT ALL ON {name}.* TO {name}@'%'"
+        ));
+        database
+    }
+
+    /// Which kind it is.
+    pub(crate) fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The URL for `database:` in jobs.yaml, `--database-url` and `DATABASE_URL`, with the password in it.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The password in the URL, which must never be printed; empty on SQLite.
+    pub(crate) fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// A connection of the caller's own, for tests that hold locks or transactions.
+    pub(crate) fn connect(&self) -> Session {
+        Session::open(self.backend, &self.url)
+    }
+
+    /// Executes one or more statements, separated by `;`.
+    #[track_caller]
+    pub(crate) fn sql(&self, statements: &str) {
+        self.connect().sql(statements);
+    }
+
+    /// The rows of a query, each value as text.
+    #[track_caller]
+    pub(crate) fn rows(&self, query: &str) -> Vec<Vec<Option<String>>> {
+        self.connect().rows(query)
+    }
+
+    /// The one value of a query, as text; `NULL` for null.
+    #[track_caller]
+    pub(crate) fn value(&self, query: &str) -> String {
+        self.connect().value(query)
+    }
+}
+
+impl From<Backend> for Database {
+    fn from(backend: Backend) -> Database {
+        Database::create(backend)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if env::var_os("DULY_TEST_KEEP").is_some() {
+            return;
+        }
+        // A server that the test took away has taken the database with it.
+        if let Some((admin, name)) = &self.server
+            && let Ok(mut connection) = MysqlConnection::establish(admin.as_str())
+        {
+            let dropped = connection
+                .batch_execute(&format!("DROP DATABASE IF EXISTS {name}; DROP USER IF EXISTS {name}@'%'"));
+            assert!(dropped.is_ok() || thread::panicking(), "dropping {name}: {dropped:?}");
+        }
+    }
+}
+
+/// One connection.
+pub(crate) enum Session {
+    /// To a file.
+    Sqlite(SqliteConnection),
+    /// To a server.
+    MariaDb(MysqlConnection),
+}
+
+impl Session {
+    fn open(backend: Backend, url: &str) -> Session {
+        match backend {
+            Backend::Sqlite => {
+                let path = url.strip_prefix("sqlite://").expect("a URL of a SQLite file");
+                let mut connection =
+                    SqliteConnection::establish(path).unwrap_or_else(|err| panic!("opening {path}: {err}"));
+                connection.batch_execute("PRAGMA busy_timeout = 10000").expect("setting busy_timeout");
+                Session::Sqlite(connection)
+            }
+            Backend::MariaDb => Session::MariaDb(
+                MysqlConnection::establish(url).unwrap_or_else(|err| panic!("connecting to {url}: {err}")),
+            ),
+        }
+    }
+
+    /// Executes one or more statements, separated by `;`.
+    #[track_caller]
+    pub(crate) fn sql(&mut self, statements: &str) {
+        let done = match self {
+            Session::Sqlite(connection) => connection.batch_execute(statements),
+            Session::MariaDb(connection) => connection.batch_execute(statements),
+        };
+        done.unwrap_or_else(|err| panic!("{err}: {statements}"));
+    }
+
+    /// The rows of a query, each value as text.
+    #[track_caller]
+    pub(crate) fn rows(&mut self, query: &str) -> Vec<Vec<Option<String>>> {
+        let found = match self {
+            Session::Sqlite(connection) => diesel::sql_query(query).load::<Cells>(connection),
+            Session::MariaDb(connection) => diesel::sql_query(query).load::<Cells>(connection),
+        };
+        found.unwrap_or_else(|err| panic!("{err}: {query}")).into_iter().map(|cells| cells.0).collect()
+    }
+
+    /// The one value of a query, as text; `NULL` for null.
+    #[track_caller]
+    pub(crate) fn value(&mut self, query: &str) -> String {
+        let rows = self.rows(query);
+        match rows.as_slice() {
+            [row] if row.len() == 1 => row[0].clone().unwrap_or_else(|| "NULL".to_owned()),
+            _ => panic!("expected one value, got {rows:?}: {query}"),
+        }
+    }
+}
+
+/// A row of any query, each value as text: times as `2026-01-31 14:05:00.000000`, whatever the database keeps them as.
+struct Cells(Vec<Option<String>>);
+
+impl QueryableByName<Sqlite> for Cells {
+    fn build<'a>(row: &impl NamedRow<'a, Sqlite>) -> deserialize::Result<Cells> {
+        let text = |index| -> deserialize::Result<Option<String>> {
+            let field = Row::get(row, index).ok_or("no such column")?;
+            field.value().map(<String as FromSql<Text, Sqlite>>::from_sql).transpose()
+        };
+        (0..row.field_count()).map(text).collect::<Result<_, _>>().map(Cells)
+    }
+}
+
+impl QueryableByName<Mysql> for Cells {
+    fn build<'a>(row: &impl NamedRow<'a, Mysql>) -> deserialize::Result<Cells> {
+        let text = |index| -> deserialize::Result<Option<String>> {
+            let field = Row::get(row, index).ok_or("no such column")?;
+            field.value().map(mysql_text).transpose()
+        };
+        (0..row.field_count()).map(text).collect::<Result<_, _>>().map(Cells)
+    }
+}
+
+/// A value as MySQL's own client would show it.
+fn mysql_text(value: MysqlValue<'_>) -> deserialize::Result<String> {
+    use MysqlType as T;
+    Ok(match value.value_type() {
+        T::Tiny | T::Short | T::Long | T::LongLong => {
+            <i64 as FromSql<BigInt, Mysql>>::from_sql(value)?.to_string()
+        }
+        T::UnsignedTiny | T::UnsignedShort | T::UnsignedLong | T::UnsignedLongLong => {
+            <u64 as FromSql<Unsigned<BigInt>, Mysql>>::from_sql(value)?.to_string()
+        }
+        T::Float | T::Double => <f64 as FromSql<Double, Mysql>>::from_sql(value)?.to_string(),
+        T::Date => <NaiveDate as FromSql<Date, Mysql>>::from_sql(value)?.to_string(),
+        T::DateTime | T::Timestamp => <NaiveDateTime as FromSql<Timestamp, Mysql>>::from_sql(value)?
+            .format("%Y-%m-%d %H:%M:%S%.6f")
+            .to_string(),
+        _ => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+    })
+}
