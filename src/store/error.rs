@@ -2,12 +2,14 @@
 //!
 //! Diesel gives a kind to constraint errors and to error 1213 in a statement; every other error of a MySQL or
 //! MariaDB server arrives as text, and the text depends on the server's language. The server still knows the number:
-//! `SHOW WARNINGS` tells it. Where that statement fails as well, the connection is gone. SQLite's texts are fixed.
+//! `GET DIAGNOSTICS` tells it (`SHOW WARNINGS` cannot be read through diesel, which prepares every query). Where that
+//! statement fails as well, the connection is gone. SQLite's texts are fixed.
 
+use diesel::connection::SimpleConnection as _;
 use diesel::mysql::MysqlConnection;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::{Integer, Text};
-use diesel::{QueryableByName, RunQueryDsl, sql_query};
+use diesel::sql_types::{BigInt, Nullable};
+use diesel::{QueryResult, QueryableByName, RunQueryDsl, sql_query};
 
 /// A statement or a connection that failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +46,16 @@ impl StoreError {
 }
 
 #[derive(QueryableByName)]
-struct Warning {
-    #[diesel(sql_type = Text, column_name = "Level")]
-    level: String,
-    #[diesel(sql_type = Integer, column_name = "Code")]
-    code: i32,
+struct Number {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    number: Option<i64>,
+}
+
+/// The number of the server's last error. A statement that asks for it must not be prepared: that would forget it.
+fn number_of_last_error(conn: &mut MysqlConnection) -> QueryResult<Option<i64>> {
+    conn.batch_execute("GET DIAGNOSTICS CONDITION 1 @duly_errno = MYSQL_ERRNO")?;
+    let rows: Vec<Number> = sql_query("SELECT CAST(@duly_errno AS SIGNED) AS number").load(conn)?;
+    Ok(rows.first().and_then(|row| row.number))
 }
 
 /// Classifies an error of a MySQL or MariaDB connection, asking the server for its number.
@@ -58,20 +65,21 @@ pub(super) fn from_mysql(error: &Error, conn: &mut MysqlConnection) -> StoreErro
         Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => StoreError::Duplicate(text),
         Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => StoreError::Conflict(text),
         Error::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => StoreError::Away(text),
-        Error::DatabaseError(..) => match sql_query("SHOW WARNINGS").load::<Warning>(conn) {
-            Ok(warnings) => {
-                let code = warnings.iter().find(|w| w.level == "Error").map(|w| w.code);
-                from_code(code, text)
+        Error::DatabaseError(..) if is_client_loss(&text) => StoreError::Away(text),
+        Error::DatabaseError(..) => match number_of_last_error(conn) {
+            Ok(number) => from_number(number, text),
+            Err(silence) => {
+                log::debug!("the server does not say more: {silence}");
+                StoreError::Away(text)
             }
-            Err(_) => StoreError::Away(text),
         },
         _ => StoreError::Other(text),
     }
 }
 
 /// What an error number of MySQL, MariaDB or Galera asks for.
-pub(super) fn from_code(code: Option<i32>, text: String) -> StoreError {
-    match code {
+pub(super) fn from_number(number: Option<i64>, text: String) -> StoreError {
+    match number {
         // Deadlock or failed certification; lock wait; MariaDB's snapshot isolation; Group Replication's rollback.
         Some(1213 | 1205 | 1020 | 3101) => StoreError::Conflict(text),
         // Not ready; shutting down; killed; read only, four ways; too many connections; gone; lost.
@@ -82,8 +90,6 @@ pub(super) fn from_code(code: Option<i32>, text: String) -> StoreError {
         Some(1146 | 1054) => StoreError::Schema(format!(
             "the database lacks a table or column of Duly ({text}); run `duly migrate`"
         )),
-        // The client library's own errors leave no warning on the server.
-        None if is_client_loss(&text) => StoreError::Away(text),
         _ => StoreError::Other(text),
     }
 }
@@ -121,14 +127,14 @@ mod tests {
     #[test]
     fn a_number_is_told_apart_by_what_can_be_done_about_it() {
         for code in [1213, 1205, 1020, 3101] {
-            assert!(matches!(from_code(Some(code), String::new()), StoreError::Conflict(_)), "{code}");
+            assert!(matches!(from_number(Some(code), String::new()), StoreError::Conflict(_)), "{code}");
         }
         for code in [2006, 2013, 1047, 1053, 1927, 1290, 1836, 1040] {
-            assert!(from_code(Some(code), String::new()).is_away(), "{code}");
+            assert!(from_number(Some(code), String::new()).is_away(), "{code}");
         }
-        assert!(from_code(Some(1062), String::new()).is_duplicate());
-        assert!(matches!(from_code(Some(1064), String::new()), StoreError::Other(_)));
-        assert!(from_code(None, "Server has gone away".into()).is_away());
-        assert!(from_code(None, "Lost connection to server during query".into()).is_away());
+        assert!(from_number(Some(1062), String::new()).is_duplicate());
+        assert!(matches!(from_number(Some(1064), String::new()), StoreError::Other(_)));
+        assert!(is_client_loss("Server has gone away"));
+        assert!(is_client_loss("Lost connection to server during query"));
     }
 }
