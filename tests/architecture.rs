@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["job"]),
     ("process", &["job"]),
     ("config", &["job"]),
-    ("render", &["job", "store"]),
+    ("render", &["config", "job", "store"]),
     ("runner", &["store", "process", "config", "job"]),
     ("shop", &["store", "process", "config", "job"]),
     ("web", &["store", "process", "config", "job"]),

@@ -102,6 +102,18 @@ fn the_jobs_of_a_sandbox_keep_their_line_numbers() {
 }
 
 #[test]
+fn a_running_duly_can_be_watched_and_signalled() {
+    let s = Sandbox::new(Backend::Sqlite).jobs("jobs:\n  stay: {command: [sleep, \"1000\"]}\n");
+    assert_eq!(s.json(["list", "--json"]), serde_json::json!([]));
+    let running = s.duly(["run-job", "stay"]).spawn();
+    wait_until("the job runs", SOON, || s.processes().len() == 2);
+    assert!(s.processes().contains(&running.pid()));
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait().status.code(), Some(143));
+    assert_eq!(s.processes(), []);
+}
+
+#[test]
 fn nothing_that_a_sandbox_started_outlives_it() {
     let s = Sandbox::new(Backend::Sqlite);
     let script = s.file("bin/stay", "#!/bin/sh\nsleep 1000\n");

@@ -6,5 +6,11 @@
 )]
 
 mod architecture;
+mod crash;
+mod execute;
 mod harness;
+mod once;
+mod schedule;
+mod shipped;
 mod support;
+mod tick;

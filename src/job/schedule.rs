@@ -148,6 +148,15 @@ impl Schedule {
         }
     }
 
+    /// The mark that a schedule which is new at `now` begins with: `@tick` is due at once, all else from then on.
+    #[must_use]
+    pub fn first_mark(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self.trigger {
+            Trigger::Tick => now - TimeDelta::seconds(1),
+            Trigger::Cron(_) => now,
+        }
+    }
+
     /// How much later than its occurrence a job of the definition `name` starts.
     #[must_use]
     pub fn delay_of(&self, name: &str) -> Duration {

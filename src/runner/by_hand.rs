@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 
 use super::heartbeat::Heartbeat;
-use super::under_way::UnderWay;
-use super::worker::{Bench, Report};
+use super::under_way::{Held, UnderWay};
+use super::worker::{Bench, Ended, Report};
 use super::{Identity, kept};
 use crate::config::Config;
 use crate::job::{Outcome, State};
@@ -20,7 +20,7 @@ use crate::process::clock::since_boot;
 use crate::process::ledger::{Ledger, output_path};
 use crate::process::signals::on_stop_signal;
 use crate::process::stop::StopReason;
-use crate::store::{NewJob, Store, StoreError};
+use crate::store::{Finished, NewJob, Store, StoreError};
 
 /// How often output is looked for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -100,29 +100,33 @@ pub fn run(config: Config, mut store: Store, job: &NewJob, show: &mut dyn Write)
             _ => anyhow!("job {id} was stopped: this runner could no longer prove that the job is its own"),
         });
     };
-    let begun = Instant::now();
-    let mut record = ended.record(&held.job, &config, &me);
-    let finished = loop {
-        match store.finish(std::slice::from_ref(&record)) {
-            Ok(finished) => break finished,
-            Err(StoreError::Away(why)) if begun.elapsed() < lease => {
+    let finished = record(&mut store, &held, &ended, &bench, &me)?;
+    let (_, state) = finished.moved.first().copied().ok_or_else(|| {
+        anyhow!("the result of job {id} came too late and was dropped: its claim no longer holds")
+    })?;
+    Ok(ByHand { id, outcome: ended.outcome.clone(), state, signal: signals.try_recv().ok() })
+}
+
+/// Writes the result, waiting for a database that is away as long as the lease it began with.
+fn record(store: &mut Store, held: &Held, ended: &Ended, bench: &Bench, me: &Identity) -> Result<Finished> {
+    let (begun, id) = (Instant::now(), held.job.id);
+    loop {
+        let end = ended.record(&held.job, &bench.config, me);
+        match store.finish(std::slice::from_ref(&end)) {
+            Ok(finished) => return Ok(finished),
+            Err(StoreError::Away(why)) if begun.elapsed() < bench.config.runner.lease => {
                 log::warn!("recording the result of job {id}: {why}; waiting for the database");
                 std::thread::sleep(Duration::from_secs(1));
                 if let Err(err) = store.reconnect() {
                     log::debug!("{err}");
                 }
-                record = ended.record(&held.job, &config, &me);
             }
             Err(err) => {
-                kept::keep(&folder, &me.owner, vec![record])?;
+                kept::keep(&bench.folder, &me.owner, vec![end])?;
                 return Err(err).context("cannot record the result; it is kept for the next tick");
             }
         }
-    };
-    let (_, state) = finished.moved.first().copied().ok_or_else(|| {
-        anyhow!("the result of job {id} came too late and was dropped: its claim no longer holds")
-    })?;
-    Ok(ByHand { id, outcome: ended.outcome.clone(), state, signal: signals.try_recv().ok() })
+    }
 }
 
 /// Shows what has been printed since the last look.

@@ -42,13 +42,13 @@ pub(super) struct Ended {
     pub(super) at: Instant,
     pub(super) output: Option<Output>,
     /// Stays on this host until the result is in the database.
-    pub(super) file: Option<OutputFile>,
+    pub(super) _file: Option<OutputFile>,
 }
 
 impl Ended {
     fn without_process(outcome: Outcome) -> Self {
         let now = Instant::now();
-        Self { outcome, began: now, ran: Duration::ZERO, at: now, output: None, file: None }
+        Self { outcome, began: now, ran: Duration::ZERO, at: now, output: None, _file: None }
     }
 
     /// The result as the database wants it, told at this instant.
@@ -119,7 +119,7 @@ impl Bench {
                     ran,
                     at: Instant::now(),
                     output,
-                    file: Some(running.output),
+                    _file: Some(running.output),
                 }))
             }
             Err(err) => {

@@ -92,7 +92,8 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let signature: String = schedule.signature().chars().take(300).collect();
-        let next = schedule.look_again_at(now);
+        let mark = schedule.first_mark(now);
+        let next = schedule.look_again_at(mark);
         let sql = match known {
             None => {
                 Sql::new("INSERT INTO duly_schedule (mark_at, next_at, signature, name) VALUES (?, ?, ?, ?)")
@@ -101,7 +102,7 @@ impl Store {
                 Sql::new("UPDATE duly_schedule SET mark_at = ?, next_at = ?, signature = ? WHERE name = ?")
             }
         };
-        let sql = sql.bind(now).bind(next).bind(signature).bind(name);
+        let sql = sql.bind(mark).bind(next).bind(signature).bind(name);
         match self.unit(|tx| tx.execute(&sql)) {
             Err(StoreError::Duplicate(_)) => Ok(()),
             other => other.map(drop),

@@ -64,6 +64,12 @@ pub(crate) fn compare(found: Option<&str>) -> Result<(), StoreError> {
     let wanted = wanted_version();
     match found {
         Some(found) if found == wanted => Ok(()),
+        // Seen with libmariadb 3.3.19 (its bug CONC-821): through diesel every text is empty. Nothing may be run so.
+        Some("") => Err(StoreError::Other(
+            "the client library libmariadb on this host gives every text as empty; version 3.3.19 is known for it: \
+             upgrade the package libmariadb3"
+                .to_owned(),
+        )),
         Some(found) if found > wanted.as_str() => Err(StoreError::Schema(format!(
             "the database has schema {found}, made by a newer Duly; this one knows {wanted}: install the newer version on this host"
         ))),
@@ -233,7 +239,7 @@ mod tests {
         let mut mysql: Vec<String> = MigrationSource::<Mysql>::migrations(&MYSQL)
             .unwrap()
             .iter()
-            .map(|migration: &Box<dyn Migration<Mysql>>| migration.name().to_string())
+            .map(|migration| migration.name().to_string())
             .collect();
         mysql.sort();
         let texts: Vec<&str> = TEXTS.iter().map(|(name, _, _)| *name).collect();

@@ -13,8 +13,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{env, process};
 
@@ -243,8 +243,15 @@ fn new_folder() -> PathBuf {
     folder
 }
 
-/// A port nobody listens on, below those that the kernel hands out to clients, so that it is still free after a restart.
+/// A port nobody listens on, below those that the kernel hands out to clients, so that it is still free after a restart;
+/// never the same twice, so that a server that is away for a while finds its own again.
 fn free_port() -> u16 {
+    static USED: Mutex<u16> = Mutex::new(0);
+    let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
     let first = 15_000 + u16::try_from(process::id() % 15_000).expect("less than 15,000");
-    (first..32_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
+    let port = (first.max(*used + 1)..32_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port");
+    *used = port;
+    port
 }
