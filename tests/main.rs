@@ -14,3 +14,4 @@ mod schedule;
 mod shipped;
 mod support;
 mod tick;
+mod torture;

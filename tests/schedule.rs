@@ -108,7 +108,9 @@ on_every_database! {
         for tick in 1..=3 {
             s.duly(["run", "--limit", "1"]).status(0);
             assert_eq!(count(&s, "state = 'success'"), tick);
+            // As if a second had passed.
             s.database().sql("UPDATE duly_schedule SET mark_at = '2020-01-01 00:00:00.000000', next_at = '2020-01-01 00:00:00.000000'");
+            s.database().sql("UPDATE duly_job SET occurrence_key = NULL");
         }
         s.database().sql("UPDATE duly_job SET state = 'delayed', run_at = '9999-01-01 00:00:00.000000' WHERE id = 3");
         s.duly(["run"]).status(0);

@@ -63,13 +63,18 @@ impl Ledger {
     ///
     /// When the folder cannot be written or is full.
     pub fn create(folder: &Path, owner: &str, lines: usize) -> io::Result<Self> {
-        let path = folder.join(format!("runner-{owner}"));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let ledger = Self { file, path };
+        // Locked before it has the name that others look for, so that nobody can take it for a dead runner's.
+        let being_made = folder.join(format!("making-{owner}"));
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&being_made)?;
+        let mut ledger = Self { file, path: being_made };
         flock(&ledger.file, FlockOperation::NonBlockingLockExclusive)?;
         // All the room is taken now: later there is no way for a full disk to lose a line.
         ledger.file.write_all_at(&vec![b' '; LINE * (lines + 1)], 0)?;
         ledger.file.write_all_at(boot_id().as_bytes(), 0)?;
+        let path = folder.join(format!("runner-{owner}"));
+        fs::rename(&ledger.path, &path)?;
+        ledger.path = path;
         Ok(ledger)
     }
 

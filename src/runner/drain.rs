@@ -188,6 +188,11 @@ impl Drain {
             wanted = wanted.min(usize::try_from(limit - self.started).unwrap_or(usize::MAX));
         }
         self.queue.permit(slots);
+        if slots == 0 {
+            // Other ticks have them all, and take on what is startable: no reason to wait here.
+            self.may_claim = false;
+            return Ok(());
+        }
         if wanted > 0 {
             let got = self.claim_from_queues(wanted)?;
             // Nothing more until a duty, an end or a promotion says so.

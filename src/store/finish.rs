@@ -110,6 +110,8 @@ impl Store {
 
     /// Gives jobs that were claimed and never started back to the queue, as if they had not been claimed.
     ///
+    /// One whose cancellation was asked for stays, and is cancelled when its lease ends.
+    ///
     /// # Errors
     ///
     /// When the database fails; the same jobs may then be given back again.
@@ -118,7 +120,8 @@ impl Store {
             for (id, fence) in claims {
                 let update = "UPDATE duly_job SET state = 'pending', attempts = attempts - 1, owner = NULL, \
                               lease_until = NULL, slot_key = NULL \
-                              WHERE id = ? AND state = 'running' AND owner = ? AND fence = ?";
+                              WHERE id = ? AND state = 'running' AND owner = ? AND fence = ? \
+                              AND cancel_requested_at IS NULL";
                 tx.execute(&Sql::new(update).bind(*id).bind(owner).bind(*fence))?;
             }
             Ok(())
@@ -202,7 +205,7 @@ impl Store {
     fn move_to_end(&mut self, group: &[&AttemptEnd], state: State) -> Result<(), StoreError> {
         let Some(first) = group.first() else { return Ok(()) };
         let update = format!(
-            "UPDATE duly_job SET state = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = ?, \
+            "UPDATE duly_job SET state = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = COALESCE(?, reason), \
              duration_ms = CASE id{} END, finished_at = {}, owner = NULL, lease_until = NULL, unique_key = NULL, \
              slot_key = NULL WHERE id IN ({}) AND state = 'running' AND owner = ?",
             " WHEN ? THEN ?".repeat(group.len()),

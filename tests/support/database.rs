@@ -11,7 +11,7 @@ use diesel::mysql::{Mysql, MysqlType, MysqlValue};
 use diesel::row::{Field, NamedRow, Row};
 use diesel::sql_types::{BigInt, Date, Double, Text, Timestamp, Unsigned};
 use diesel::sqlite::Sqlite;
-use diesel::{Connection, MysqlConnection, RunQueryDsl, SqliteConnection};
+use diesel::{Connection, MysqlConnection, QueryResult, RunQueryDsl, SqliteConnection};
 use tempfile::TempDir;
 use url::Url;
 
@@ -102,6 +102,11 @@ impl Database {
         self.connect().sql(statements);
     }
 
+    /// Executes statements that may be refused; gives whether they were not.
+    pub(crate) fn try_sql(&self, statements: &str) -> bool {
+        self.connect().try_sql(statements).is_ok()
+    }
+
     /// The rows of a query, each value as text.
     #[track_caller]
     pub(crate) fn rows(&self, query: &str) -> Vec<Vec<Option<String>>> {
@@ -164,11 +169,14 @@ impl Session {
     /// Executes one or more statements, separated by `;`.
     #[track_caller]
     pub(crate) fn sql(&mut self, statements: &str) {
-        let done = match self {
+        self.try_sql(statements).unwrap_or_else(|err| panic!("{err}: {statements}"));
+    }
+
+    fn try_sql(&mut self, statements: &str) -> QueryResult<()> {
+        match self {
             Session::Sqlite(connection) => connection.batch_execute(statements),
             Session::MariaDb(connection) => connection.batch_execute(statements),
-        };
-        done.unwrap_or_else(|err| panic!("{err}: {statements}"));
+        }
     }
 
     /// The rows of a query, each value as text.

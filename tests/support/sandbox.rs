@@ -325,6 +325,21 @@ impl Running {
         kill_process(self.pid(), signal).expect("sending a signal");
     }
 
+    /// Sends it a signal, unless it has ended.
+    pub(crate) fn signal_if_running(&mut self, signal: Signal) {
+        if !self.has_ended() {
+            // Not reaped, so the process is still ours; it may be ending by itself.
+            kill_process(self.pid(), signal).unwrap_or_default();
+        }
+    }
+
+    /// Sends it a last signal, unless it has ended, and waits for its end.
+    #[track_caller]
+    pub(crate) fn signal_if_alive(mut self, signal: Signal) {
+        self.signal_if_running(signal);
+        self.wait();
+    }
+
     /// Whether it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.ended = self.ended.or_else(|| self.child.try_wait().expect("waiting for a child"));
