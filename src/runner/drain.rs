@@ -83,8 +83,13 @@ impl Drain {
             .with_context(|| cannot(&tick.folder))?;
         let bench = Arc::new(Bench { config: Arc::clone(&tick.config), folder: tick.folder.clone(), ledger });
         let (sender, events) = channel();
-        let signals = sender.clone();
+        let under_way = Arc::new(UnderWay::default());
+        let (signals, stoppable) = (sender.clone(), Arc::clone(&under_way));
+        let mut is_second = false;
         on_stop_signal(move |signal| {
+            // At once, also while the thread that talks to the database waits for it.
+            stoppable.stop_all(StopReason::Interrupted, is_second);
+            is_second = true;
             if signals.send(Event::Signal(signal)).is_err() {
                 log::debug!("signal {signal} came when all was done");
             }
@@ -93,7 +98,7 @@ impl Drain {
         let mut drain = Self {
             tick,
             slots,
-            under_way: Arc::default(),
+            under_way,
             queue: Arc::default(),
             bench,
             workers: Vec::new(),

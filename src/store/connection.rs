@@ -14,6 +14,7 @@ use diesel::{Connection, RunQueryDsl};
 
 use super::error::{StoreError, from_mysql, from_sqlite};
 use super::sql::Sql;
+use super::tls;
 
 /// How often a unit is tried before its conflict is given to the caller.
 const UNIT_TRIES: u32 = 20;
@@ -202,7 +203,11 @@ impl Store {
 }
 
 fn connect_mysql(url: &str) -> Result<MysqlConnection, StoreError> {
-    let mut conn = MysqlConnection::establish(url).map_err(|err| StoreError::Away(err.to_string()))?;
+    let way = tls::prepare(url)?;
+    let mut conn = MysqlConnection::establish(&way.url).map_err(|err| StoreError::Away(err.to_string()))?;
+    if way.must_be_encrypted {
+        tls::require(&mut conn)?;
+    }
     // One statement for every server: each reads only the comment that is meant for it.
     Sql::once(
         "SET /*!80000 transaction_isolation = 'READ-COMMITTED', */ /*M! tx_isolation = 'READ-COMMITTED', */ \

@@ -18,7 +18,7 @@ pub enum StoreError {
     #[error("another transaction was in the way: {0}")]
     Conflict(String),
     /// The server is away or does not accept writes now: connect again, then find out what happened.
-    #[error("the database is away: {0}")]
+    #[error("{0}")]
     Away(String),
     /// A unique key is taken: an answer, not a fault.
     #[error("a unique key is taken: {0}")]

@@ -23,6 +23,7 @@ mod rescue;
 mod schedule;
 mod schema;
 mod sql;
+mod tls;
 
 pub use cancel::Cancelled;
 pub use claim::{ClaimRequest, Claimed, Claims};
