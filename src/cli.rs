@@ -9,21 +9,24 @@ use clap_complete::Shell;
 
 use crate::job::{On, State, duration, instant};
 
+/// Where options that every command has stand in its help.
+const GLOBAL: &str = "Options of every command";
+
 /// Runs declared jobs when they are due.
 #[derive(Debug, Parser)]
 #[command(name = "duly", version, max_term_width = 100, propagate_version = true)]
 pub struct Cli {
     /// The file that declares the jobs [default: $DULY_CONFIG, ./jobs.yaml, /etc/duly/jobs.yaml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
     /// The database; $DATABASE_URL is safer, since others can read command lines
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", help_heading = GLOBAL)]
     pub database_url: Option<String>,
     /// Tell more on standard error; twice for everything
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = GLOBAL)]
     pub verbose: u8,
     /// Tell only errors on standard error
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
     pub quiet: bool,
     /// What to do
     #[command(subcommand)]

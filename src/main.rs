@@ -2,16 +2,15 @@
 
 use std::process;
 
-use clap::Parser as _;
-use duly::cli::Cli;
 use duly::commands;
 
 fn main() -> process::ExitCode {
-    let cli = Cli::parse();
-    commands::start_log(&cli);
-    let code = match commands::dispatch(cli) {
-        Ok(code) => code,
-        Err(err) => commands::explain(&err),
+    let code = match commands::parse() {
+        Ok(cli) => {
+            commands::start_log(&cli);
+            commands::dispatch(cli).unwrap_or_else(|err| commands::explain(&err))
+        }
+        Err(code) => code,
     };
     process::ExitCode::from(code.code())
 }

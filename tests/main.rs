@@ -6,10 +6,17 @@
 )]
 
 mod architecture;
+mod cancel_retry;
+mod clean_up;
+mod cli_errors;
+mod cli_help;
 mod crash;
+mod enqueue;
 mod execute;
 mod harness;
+mod migrate;
 mod once;
+mod queries;
 mod schedule;
 mod shipped;
 mod support;

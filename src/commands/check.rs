@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 
-use super::{Context, Usage};
+use super::{Context, Usage, one_line};
 use crate::cli::{CheckArgs, Cli, Command};
 use crate::config::{Config, crontab};
 use crate::exit_code::ExitCode;
@@ -19,9 +19,10 @@ pub(super) fn run(context: &Context, args: &CheckArgs) -> Result<ExitCode> {
     let config = context.config()?;
     let scheduled = config.definitions.iter().filter(|definition| definition.schedule.is_some()).count();
     render::answer(&format!(
-        "{}: {} jobs, {scheduled} of them scheduled, database {}",
+        "{}: {} {}, {scheduled} of them scheduled, database {}",
         config.path.display(),
         config.definitions.len(),
+        if config.definitions.len() == 1 { "job" } else { "jobs" },
         config.database
     ))?;
     for definition in config.definitions.iter() {
@@ -77,11 +78,7 @@ fn check_arguments(args: &[String], config: &Config) -> Result<(), String> {
     let words = std::iter::once("duly".to_owned()).chain(args.iter().cloned());
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
-        Err(err) => {
-            let text = err.render().to_string();
-            let first = text.lines().next().unwrap_or_default();
-            return Err(first.trim_start_matches("error: ").to_owned());
-        }
+        Err(err) => return Err(one_line(&err)),
     };
     let name = match &cli.command {
         Command::RunJob(args) => Some(&args.name),

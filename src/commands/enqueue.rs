@@ -5,16 +5,16 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::{Context, Usage, definition, require_queue};
 use crate::cli::EnqueueArgs;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::job::{On, duration, instant};
+use crate::job::{Action, Definition, On, duration, instant};
 use crate::render;
 use crate::store::{NewJob, Start, Store};
 
@@ -24,21 +24,39 @@ const BATCH: usize = 10_000;
 /// Problems told of a batch.
 const TOLD: usize = 20;
 
+/// What a line of a batch may say.
+const KEYS: [&str; 9] =
+    ["name", "params", "queue", "priority", "at", "in", "after", "target_type", "target_id"];
+
 /// One line of a batch.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    name: String,
-    params: Option<Vec<String>>,
-    queue: Option<String>,
-    priority: Option<i32>,
-    at: Option<String>,
-    #[serde(rename = "in")]
-    wait: Option<String>,
-    #[serde(default)]
-    after: Vec<i64>,
-    target_type: Option<String>,
-    target_id: Option<String>,
+struct Line(Map<String, Value>);
+
+impl Line {
+    fn read(line: &[u8]) -> Result<Self, String> {
+        let value: Value = serde_json::from_slice(line).map_err(|err| without_place(&err))?;
+        let Value::Object(map) = value else {
+            return Err("expected a JSON object such as {\"name\": \"import\"}".to_owned());
+        };
+        match map.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            Some(key) => Err(format!("unknown key `{key}`, expected one of {}", KEYS.join(", "))),
+            None => Ok(Self(map)),
+        }
+    }
+
+    /// The value of `key`, if it is there and not `null`.
+    fn take<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, String> {
+        let value = self.0.remove(key).unwrap_or(Value::Null);
+        serde_json::from_value(value).map_err(|err| format!("`{key}`: {}", without_place(&err)))
+    }
+}
+
+/// A message without its place in the line, which says nothing to whoever wrote the line.
+fn without_place(err: &serde_json::Error) -> String {
+    let text = err.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
+    }
 }
 
 pub(super) fn run(context: &Context, args: EnqueueArgs) -> Result<ExitCode> {
@@ -65,7 +83,8 @@ fn put_in(config: &Config, store: &mut Store, jobs: &[NewJob]) -> Result<()> {
 
 fn from_arguments(config: &Config, args: EnqueueArgs) -> Result<NewJob> {
     let name = args.name.unwrap_or_default();
-    let mut job = NewJob::of(definition(config, &name)?);
+    let definition = definition(config, &name)?;
+    let mut job = NewJob::of(definition);
     if let Some(queue) = args.queue {
         require_queue(config, &queue)?;
         job.queue = queue;
@@ -81,7 +100,7 @@ fn from_arguments(config: &Config, args: EnqueueArgs) -> Result<NewJob> {
     }
     job.target = (args.target.target_type, args.target.target_id);
     job.after = args.after;
-    check_lengths(&job).map_err(Usage)?;
+    check(&job, definition).map_err(Usage)?;
     Ok(job)
 }
 
@@ -116,34 +135,39 @@ fn read_batch(config: &Config, path: &Path) -> Result<Vec<NewJob>> {
 }
 
 fn read_line(config: &Config, line: &[u8]) -> Result<NewJob, String> {
-    let line: Line = serde_json::from_slice(line).map_err(|err| err.to_string())?;
-    let definition = config.definition(&line.name).ok_or_else(|| config.unknown_definition(&line.name))?;
+    let mut line = Line::read(line)?;
+    let name: String = line.take("name")?.ok_or("`name` is missing")?;
+    let definition = config.definition(&name).ok_or_else(|| config.unknown_definition(&name))?;
     let mut job = NewJob::of(definition);
-    if let Some(queue) = line.queue {
+    if let Some(queue) = line.take::<String>("queue")? {
         require_queue(config, &queue).map_err(|err| err.to_string())?;
         job.queue = queue;
     }
-    job.start = match (line.at, line.wait) {
+    job.start = match (line.take::<String>("at")?, line.take::<String>("in")?) {
         (Some(_), Some(_)) => return Err("`at` and `in` exclude each other".to_owned()),
         (Some(at), None) => Start::At(instant::parse(&at)?),
         (None, Some(wait)) => Start::In(duration::parse(&wait)?),
-        (None, None) => Start::In(Duration::ZERO),
+        (None, None) => Start::Now,
     };
-    if let Some(priority) = line.priority {
+    if let Some(priority) = line.take::<i32>("priority")? {
         if !(-100..=100).contains(&priority) {
-            return Err(format!("priority {priority} is not between -100 and 100"));
+            return Err(format!("`priority`: {priority} is not between -100 and 100"));
         }
         job.priority = priority;
     }
-    job.params = line.params.unwrap_or(job.params);
-    job.target = (line.target_type, line.target_id);
-    job.after = line.after.into_iter().map(|id| (id, On::Success)).collect();
-    check_lengths(&job)?;
+    job.params = line.take("params")?.unwrap_or(job.params);
+    job.target = (line.take("target_type")?, line.take("target_id")?);
+    let after: Vec<i64> = line.take("after")?.unwrap_or_default();
+    job.after = after.into_iter().map(|id| (id, On::Success)).collect();
+    check(&job, definition)?;
     Ok(job)
 }
 
-/// What the columns hold; said here in words rather than by the database in its own.
-fn check_lengths(job: &NewJob) -> Result<(), String> {
+/// What can never be stored or run; said here in words rather than by the database in its own.
+fn check(job: &NewJob, definition: &Definition) -> Result<(), String> {
+    if definition.action == Action::CleanUp && !job.params.is_empty() {
+        return Err(format!("`{}` is a builtin and takes no params", job.name));
+    }
     let too_long =
         |text: &Option<String>, most: usize| text.as_ref().is_some_and(|t| t.chars().count() > most);
     if too_long(&job.target.0, 100) || too_long(&job.target.1, 190) {

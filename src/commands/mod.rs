@@ -18,6 +18,8 @@ mod start;
 use std::io::Write as _;
 
 use anyhow::{Result, anyhow};
+use clap::Parser as _;
+use clap::error::ErrorKind;
 use log::{Level, LevelFilter};
 
 use crate::cli::{Cli, Command};
@@ -25,7 +27,7 @@ use crate::config::{self, Config, ConfigError, LoadOptions};
 use crate::exit_code::ExitCode;
 use crate::job::Definition;
 use crate::runner;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// A mistake in the arguments or in what they name; it will not go away by itself.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,36 @@ impl Context {
         let store = runner::open(&config)?;
         Ok((config, store))
     }
+}
+
+/// Reads the command line of this process.
+///
+/// # Errors
+///
+/// With the code to exit with, after help, a version or a line about what is wrong has been written.
+pub fn parse() -> std::result::Result<Cli, ExitCode> {
+    let err = match Cli::try_parse() {
+        Ok(cli) => return Ok(cli),
+        Err(err) => err,
+    };
+    if !err.use_stderr() || err.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let is_asked_for = !err.use_stderr();
+        let is_written = err.print().is_ok();
+        return Err(if is_asked_for && is_written { ExitCode::Success } else { ExitCode::Usage });
+    }
+    Err(explain(&Usage(one_line(&err)).into()))
+}
+
+/// What is wrong with a command line, without the usage that clap adds.
+fn one_line(err: &clap::Error) -> String {
+    let text = err.render().to_string();
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty());
+    let joined: Vec<&str> = lines.collect();
+    joined.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Carries out one command.
@@ -94,8 +126,11 @@ pub fn explain(err: &anyhow::Error) -> ExitCode {
     if writeln!(stderr, "duly: error: {line}").is_err() {
         return ExitCode::Failure;
     }
+    let is_unknown = |err: &anyhow::Error| {
+        err.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Unknown(_))))
+    };
     match err {
-        err if err.is::<Usage>() => ExitCode::Usage,
+        err if err.is::<Usage>() || is_unknown(err) => ExitCode::Usage,
         err if err.is::<Refused>() => ExitCode::Refused,
         _ => ExitCode::Failure,
     }

@@ -78,7 +78,7 @@ pub fn parse_as(text: &str, form: Form) -> Crontab {
         crontab.problem(last, "the file does not end with a newline, so cron ignores its last line; add one");
     }
     if crontab.entries.iter().all(|entry| entry.duly_args.is_none()) {
-        crontab.problem(last, "no line starts duly; add `* * * * * duly run`, or see `duly crontab`");
+        crontab.problem(last, "no line starts duly; add `* * * * * duly run`");
     }
     crontab.problems.sort_by_key(|problem| problem.line);
     crontab

@@ -4,17 +4,18 @@
 //! owner and fence while it runs); the statements are in `store/`.
 //!
 //! ```text
-//!                 SQL insert             a prerequisite ended otherwise
-//!                     │             ┌───────────────────────────────────► cancelled
-//!                     ▼             │
-//!                    new ──► waiting┤        ┌──────── retry, back-off ────────┐
-//!                     │             │        ▼                                 │
-//!    enqueue ─────────┼─────────────┴──► delayed ──► pending ──claim──► running┤
-//!                     │                                ▲                │      ├──► success
-//!                     └────────────────────────────────┘                │      ├──► failed
-//!                                      interrupted, handed back ◄───────┘      ├──► cancelled
-//!                                                                              └──► stale
+//! SQL insert ──► new ─────────────┐                  ┌──────── retry after a back-off ───────┐
+//!                 │ unreadable    │                  ▼                                       │
+//!                 └──► failed     ├──► delayed ──► pending ──► running ──► success           │
+//!                                 │                  ▲  ▲          │ │ └─► failed            │
+//! enqueue ──┬─────────────────────┘──────────────────┘  │          │ ├───► cancelled         │
+//!           │                                           │          │ ├───► stale             │
+//!           └──► waiting ── its prerequisites ended ────┘          │ └───────────────────────┘
+//!                 │         as asked                    ▲          │
+//!                 └──► cancelled: one ended otherwise   └──────────┘ interrupted, handed back
 //! ```
+//!
+//! A person cancels a job that has not ended from any of these; `run-job` puts a job in as `running`.
 
 use std::fmt;
 use std::str::FromStr;

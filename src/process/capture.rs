@@ -24,13 +24,21 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Creates the file, readable by its owner only; one that is there already is not used.
+    /// Creates the file, readable by its owner only; one that is there already, of a database that is no more, goes.
     ///
     /// # Errors
     ///
     /// When the folder cannot be written.
     pub fn create(path: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create_new(true).mode(0o600);
+        let file = match options.open(&path) {
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(&path)?;
+                options.open(&path)
+            }
+            opened => opened,
+        }?;
         Ok(Self { path, file })
     }
 

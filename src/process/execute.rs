@@ -110,6 +110,11 @@ impl Running {
     ///
     /// When the kernel refuses to wait.
     pub fn wait(&self, switch: &Switch, timeout: Option<Duration>, grace: Duration) -> io::Result<End> {
+        // Nothing may be left that nobody waits for.
+        self.wait_or_stop(switch, timeout, grace).inspect_err(|_| signal_group(self.leader, Signal::KILL))
+    }
+
+    fn wait_or_stop(&self, switch: &Switch, timeout: Option<Duration>, grace: Duration) -> io::Result<End> {
         let deadline = timeout.and_then(|timeout| self.began.checked_add(timeout));
         let stopped = self.wait_for_end_or_stop(switch, deadline)?;
         if let Some(stop) = &stopped {
@@ -130,6 +135,9 @@ impl Running {
     }
 
     fn wait_for_end_or_stop(&self, switch: &Switch, deadline: Option<Instant>) -> io::Result<Option<Stop>> {
+        if let Some((reason, _)) = switch.asked() {
+            return Ok(Some(Stop::Asked(reason)));
+        }
         loop {
             let left = deadline.map_or(LOOK, |deadline| deadline.saturating_duration_since(Instant::now()));
             if self.has_ended(Some(switch), Some(left.min(LOOK)))? {

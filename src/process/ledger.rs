@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal};
 
 use super::identity::boot_id;
-use super::stop::{Stat, group_members, signal_group};
+use super::stop::{Stat, all_processes, group_members, signal_group};
 
 /// Bytes per line; a line says at most four numbers of at most twenty digits.
 const LINE: usize = 96;
@@ -78,7 +78,16 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Notes down that `line` has `entry` under way.
+    /// Notes down that `line` has nothing under way.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn blank(&self, line: usize) -> io::Result<()> {
+        self.file.write_all_at(&[b' '; LINE], (LINE * (line + 1)) as u64)
+    }
+
+    /// Notes down that `line` has `entry` under way; its group is 0 while it is being started.
     ///
     /// # Errors
     ///
@@ -146,12 +155,12 @@ impl DeadRunner {
         output_path(self.path.parent().unwrap_or(Path::new("/")), job, fence)
     }
 
-    /// Removes its traces, once everything is recorded.
-    pub fn forget(self) {
-        for entry in &self.entries {
-            // Gone already where the execution had ended.
-            if fs::remove_file(self.output_path(entry.job, entry.fence)).is_ok() {
-                log::debug!("removed the output file of job {}", entry.job);
+    /// Removes its traces, once everything is recorded; `jobs` are those that it held.
+    pub fn forget(self, jobs: impl Iterator<Item = (i64, i64)>) {
+        for (job, fence) in jobs {
+            // There is none where the execution had not begun.
+            if fs::remove_file(self.output_path(job, fence)).is_ok() {
+                log::debug!("removed the output file of job {job}");
             }
         }
         if let Err(err) = fs::remove_file(&self.path) {
@@ -166,24 +175,55 @@ pub fn output_path(folder: &Path, job: i64, fence: i64) -> PathBuf {
     folder.join(format!("{job}-{fence}.out"))
 }
 
-/// A group's id may have passed to other processes. Ours has a leader, or members at least as old as the note.
+/// Ends what a runner on this host has under way for `job`, though that runner may be alive and stopped.
+pub fn kill_execution(folder: &Path, owner: &str, job: i64, fence: i64) {
+    let Ok(text) = fs::read_to_string(folder.join(format!("runner-{owner}"))) else { return };
+    let lines = text.as_bytes().chunks(LINE).map(String::from_utf8_lossy);
+    for entry in
+        lines.filter_map(|line| parse(&line)).filter(|entry| entry.job == job && entry.fence == fence)
+    {
+        kill_if_same(&entry);
+    }
+}
+
+/// Kills the group of an execution, if it is still the same: an id may have passed to other processes.
+///
+/// It is when the leader started when it should have; or, where the leader is gone or was never noted down, when a
+/// process has the job's id and fence in its environment, which only its own descendants can have.
 fn kill_if_same(entry: &Entry) {
-    let Some(group) = Pid::from_raw(entry.group) else { return };
-    let is_ours = match Stat::of(entry.group) {
-        Some(leader) => leader.group == entry.group && leader.started.abs_diff(entry.started) <= SAME_START,
-        // The leader is gone. An id is not given to a new process while a group has it.
-        None => group_members(entry.group)
-            .all(|pid| Stat::of(pid).is_none_or(|member| member.started + SAME_START >= entry.started)),
-    };
-    if !is_ours || group_members(entry.group).next().is_none() {
-        return;
-    }
-    log::warn!("ending process group {} that job {} had left behind", entry.group, entry.job);
-    signal_group(group, Signal::KILL);
-    for _ in 0..100 {
-        if group_members(entry.group).next().is_none() {
-            return;
+    let is_leader_ours = Stat::of(entry.group).is_some_and(|leader| {
+        leader.group == entry.group && leader.started.abs_diff(entry.started) <= SAME_START
+    });
+    let groups = if is_leader_ours { vec![entry.group] } else { groups_of(entry) };
+    for group in groups {
+        let Some(pid) = Pid::from_raw(group).filter(|_| group_members(group).next().is_some()) else {
+            continue;
+        };
+        log::warn!("ending process group {group} that job {} had left behind", entry.job);
+        signal_group(pid, Signal::KILL);
+        for _ in 0..100 {
+            if group_members(group).next().is_none() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The groups of the processes that have the job's id and fence in their environment.
+fn groups_of(entry: &Entry) -> Vec<i32> {
+    let wanted = [format!("DULY_JOB_ID={}", entry.job), format!("DULY_FENCE={}", entry.fence)];
+    let mut groups: Vec<i32> = all_processes()
+        .filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let has = |variable: &String| {
+                environment.split(|byte| *byte == 0).any(|set| set == variable.as_bytes())
+            };
+            wanted.iter().all(has)
+        })
+        .filter_map(|pid| Some(Stat::of(pid)?.group))
+        .collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }

@@ -118,12 +118,13 @@ pub(super) fn has_others(leader: Pid) -> bool {
 
 /// The processes of a group that have not ended, from the kernel's list of all processes.
 pub(super) fn group_members(group: i32) -> impl Iterator<Item = i32> {
+    all_processes().filter(move |pid| Stat::of(*pid).is_some_and(|stat| stat.group == group && !stat.is_over))
+}
+
+/// The ids of all processes.
+pub(super) fn all_processes() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(move |entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let stat = Stat::of(pid)?;
-        (stat.group == group && !stat.is_over).then_some(pid)
-    })
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// What the kernel tells of a process.

@@ -91,15 +91,27 @@ pub fn run(config: Config, mut store: Store, job: &NewJob, show: &mut dyn Write)
         }
     };
     drop(alive);
-    if worker.join().is_err() || heart.join().is_err() {
+    // The heartbeat may be waiting for a database that is gone, and has nothing more to say.
+    drop(heart);
+    if worker.join().is_err() {
         log::warn!("a thread of job {id} failed");
     }
-    let Report::Ended(ended) = report else {
-        return Err(match report {
-            Report::NotBegun(Some(why)) => anyhow!("job {id} was not started and will be rescued: {why}"),
-            _ => anyhow!("job {id} was stopped: this runner could no longer prove that the job is its own"),
-        });
+    let mut ended = match report {
+        Report::Ended(ended) => ended,
+        Report::NotBegun(why) => {
+            let why = why.unwrap_or_else(|| "stopped before it began".to_owned());
+            Box::new(Ended::without_process(Outcome::NotStarted(why)))
+        }
+        Report::Lost => {
+            return Err(anyhow!(
+                "job {id} was stopped: this runner could no longer prove that it is its own"
+            ));
+        }
     };
+    // Whoever stops a job that was run by hand does not want it run again behind their back.
+    if ended.outcome == Outcome::Interrupted && job.max_attempts == 1 {
+        ended.outcome = Outcome::Cancelled;
+    }
     let finished = record(&mut store, &held, &ended, &bench, &me)?;
     let (_, state) = finished.moved.first().copied().ok_or_else(|| {
         anyhow!("the result of job {id} came too late and was dropped: its claim no longer holds")

@@ -4,7 +4,7 @@
 //! written together by the next. While jobs are so short that the database would hold the workers up, jobs are
 //! claimed ahead; what is claimed and not begun within a second goes back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -37,6 +37,9 @@ const AHEAD_JOBS: usize = 24;
 /// How long a claimed job may wait for a worker.
 const UNBEGUN: Duration = Duration::from_secs(1);
 
+/// How long a runner that was told to stop waits for the database.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Results written in one transaction, at most.
 const BATCH: usize = 32;
 
@@ -58,6 +61,8 @@ pub(super) struct Drain {
     /// Results not yet written.
     results: Vec<(Arc<Held>, Box<Ended>)>,
     hand_back: Vec<Arc<Held>>,
+    /// Claims that this runner has given up, job and fence.
+    lost: HashSet<(i64, i64)>,
     started: u64,
     /// Mean time of the last jobs.
     pace: Option<Duration>,
@@ -106,6 +111,7 @@ impl Drain {
             sender,
             results: Vec::new(),
             hand_back: Vec::new(),
+            lost: HashSet::new(),
             started: 0,
             pace: None,
             may_claim: true,
@@ -118,8 +124,10 @@ impl Drain {
         drain.work();
         drop(alive);
         drain.queue.close();
-        for thread in drain.workers.drain(..).chain([heartbeat]) {
-            if thread.join().is_err() {
+        // The heartbeat may be waiting for a database that is gone, and has nothing more to say.
+        drop(heartbeat);
+        for worker in drain.workers.drain(..) {
+            if worker.join().is_err() {
                 drain.trouble = drain.trouble.or(Some(anyhow!("a thread of the runner failed")));
             }
         }
@@ -234,8 +242,15 @@ impl Drain {
             };
             self.tick.complain(claims.undeclared);
             got += claims.jobs.len();
-            for job in claims.jobs {
-                self.begin(job, asked)?;
+            let mut jobs = claims.jobs.into_iter();
+            while let Some(job) = jobs.next() {
+                let claim = (job.id, job.fence);
+                if let Err(err) = self.begin(job, asked) {
+                    let rest: Vec<(i64, i64)> =
+                        std::iter::once(claim).chain(jobs.map(|job| (job.id, job.fence))).collect();
+                    self.tick.store.hand_back(&me.owner, &rest).context("cannot hand jobs back")?;
+                    return Err(err);
+                }
             }
         }
         Ok(got)
@@ -247,10 +262,28 @@ impl Drain {
             return Err(err).context("cannot claim jobs");
         }
         let owner = self.tick.me.owner.clone();
-        let held = self.patiently("claiming jobs", &err, |store| store.held_by(&owner))?;
+        if let StoreError::Conflict(why) = &err {
+            log::debug!("nothing claimed for now: {why}");
+            return Ok(0);
+        }
+        let (held, asked) = {
+            let mut asked = asked;
+            let lease = self.tick.config.runner.lease;
+            let held = self.patiently("claiming jobs", &err, |store| {
+                let held = store.held_by(&owner)?;
+                let ids: Vec<i64> = held.iter().map(|job| job.id).collect();
+                asked = since_boot();
+                if !ids.is_empty() {
+                    store.renew(&owner, &ids, lease)?;
+                }
+                Ok(held)
+            })?;
+            (held, asked)
+        };
         let mut found = 0;
         for job in held {
-            if !self.under_way.has(job.id, job.fence) {
+            // Not what this runner executes already, and not what it has given up.
+            if !self.under_way.has(job.id, job.fence) && !self.lost.contains(&(job.id, job.fence)) {
                 self.begin(job, asked)?;
                 found += 1;
             }
@@ -307,13 +340,16 @@ impl Drain {
                 self.results.push((held, ended));
             }
             Event::Report(held, Report::NotBegun(why)) => {
+                // Something is wrong with this host: what runs may end, nothing new begins.
                 if let Some(why) = why {
-                    self.give_up(anyhow!(why));
+                    self.trouble = self.trouble.take().or(Some(anyhow!(why)));
+                    self.hand_back.extend(self.queue.take_back(Duration::ZERO));
                 }
                 self.hand_back.push(held);
             }
             Event::Report(held, Report::Lost) => {
                 log::warn!("job {} ({}) was stopped: its lease was lost", held.job.id, held.job.name);
+                self.lost.insert((held.job.id, held.job.fence));
                 self.under_way.remove(held.job.id, held.job.fence);
             }
             Event::Signal(signal) => {
@@ -437,16 +473,20 @@ impl Drain {
         mut attempt: impl FnMut(&mut crate::store::Store) -> Result<T, StoreError>,
     ) -> Result<T> {
         log::warn!("{what}: {first}; waiting for the database");
-        let mut wait = Duration::from_millis(100);
+        let (mut wait, began) = (Duration::from_millis(100), Instant::now());
         let mut last = first.to_string();
         loop {
             let is_hopeless = self.under_way.is_all_lost()
-                || self.asked_to_stop_at.is_some_and(|at| at.elapsed() > Duration::from_secs(20));
+                || began.elapsed() > self.tick.config.runner.lease
+                || self.asked_to_stop_at.is_some_and(|at| at.elapsed() > PATIENCE);
             if is_hopeless {
                 return Err(anyhow!("{what}: {last}"));
             }
-            std::thread::sleep(wait);
-            wait = (wait * 2).min(Duration::from_secs(2));
+            // Ends and signals are taken in meanwhile.
+            match self.events.recv_timeout(wait) {
+                Ok(event) => self.take_in(event),
+                Err(_) => wait = (wait * 2).min(Duration::from_secs(2)),
+            }
             match self.tick.store.reconnect().and_then(|()| attempt(&mut self.tick.store)) {
                 Ok(value) => {
                     log::warn!("{what}: the database is back");
@@ -460,7 +500,14 @@ impl Drain {
 
     /// Once a second: what else has become startable, and what has waited too long for a worker.
     fn duties(&mut self) -> Result<()> {
-        self.hand_back.extend(self.queue.take_back(UNBEGUN));
+        let waited = self.queue.take_back(UNBEGUN);
+        if !waited.is_empty() {
+            // Jobs take longer than they did: no more is claimed ahead until they are quick again.
+            self.pace = Some(UNBEGUN);
+            self.started = self.started.saturating_sub(waited.len() as u64);
+            self.hand_back.extend(waited);
+            self.write_results();
+        }
         let (active, queued) = self.queue.load();
         self.slots.keep((active + queued).max(1));
         self.queue.permit(self.slots.held());
@@ -473,13 +520,13 @@ impl Drain {
             Err(err @ StoreError::Away(_)) => {
                 self.patiently("looking for work", &err, |store| store.probe(&host, &queues))?
             }
-            Err(err) => return Err(err).context("cannot look for work"),
+            Err(err) => {
+                // What runs goes on; this is tried again in a second.
+                log::info!("cannot look for work: {err}");
+                return Ok(());
+            }
         };
-        match self.tick.prepare(&probe) {
-            Ok(is_startable) => self.may_claim |= is_startable,
-            // Said once, tried again in a second.
-            Err(err) => log::warn!("{err:#}"),
-        }
+        self.may_claim |= self.tick.prepare(&probe, false);
         Ok(())
     }
 }

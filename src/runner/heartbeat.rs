@@ -55,15 +55,21 @@ impl Heartbeat {
     pub(super) fn run(self, until: &Receiver<()>) {
         let lease = self.config.runner.lease;
         let interval = Duration::from_millis(250).min(lease / 12);
+        let mut is_told = false;
         let mut progress = Progress { renewed_at: Some(Instant::now()), ..Progress::default() };
         loop {
             match until.recv_timeout(interval) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
             }
-            if let Err(err) = self.beat(&mut progress, lease) {
-                log::warn!("cannot look after running jobs, will try again: {err}");
-                progress.store = None;
+            match self.beat(&mut progress, lease) {
+                Ok(()) => is_told = false,
+                Err(err) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        log::warn!("cannot look after running jobs, will go on trying: {err}");
+                    }
+                    progress.store = None;
+                }
             }
         }
     }
@@ -119,7 +125,7 @@ impl Heartbeat {
                     }
                 }
                 // Its result may have been written since the list was made.
-                None if self.under_way.has(job.id, job.fence) => {
+                None if self.under_way.has(job.id, job.fence) && !held.has_ended() => {
                     log::warn!(
                         "job {} ({}) is no longer held by this runner and is stopped",
                         job.id,
@@ -150,7 +156,7 @@ impl Heartbeat {
         if let Some(captured) = salvage(&path, limit) {
             // Not for one that ended meanwhile: its whole output is on its way.
             if self.under_way.has(job.id, job.fence) {
-                store.save_output(job.id, job.fence, &stored(captured))?;
+                store.save_output(&self.owner, job.id, job.fence, &stored(captured))?;
             }
         }
         punch_out_middle(&path, limit);

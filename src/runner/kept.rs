@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::under_way::ago;
 use crate::process::boot_id;
 use crate::process::clock::since_boot;
-use crate::store::{AttemptEnd, StartedAt, Store};
+use crate::store::{AttemptEnd, Output, StartedAt, Store, StoreError};
 
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -27,12 +27,28 @@ struct Kept {
 ///
 /// When the folder cannot be written; then the results are lost and their jobs will be rescued.
 pub(super) fn keep(folder: &Path, owner: &str, results: Vec<AttemptEnd>) -> Result<()> {
+    // One file per batch: a runner may have to keep several.
+    let Some((id, fence)) = results.first().map(|end| (end.id, end.fence)) else { return Ok(()) };
     let kept = Kept { boot: boot_id(), at: since_boot(), results };
-    let path = folder.join(format!("results-{owner}.json"));
-    let being_written = folder.join(format!("writing-{owner}"));
+    let path = folder.join(format!("results-{owner}-{id}-{fence}.json"));
+    let being_written = folder.join(format!("writing-{owner}-{id}-{fence}"));
     let what = || format!("cannot keep results in `{}`", path.display());
     fs::write(&being_written, serde_json::to_vec(&kept)?).with_context(what)?;
     fs::rename(&being_written, &path).with_context(what)
+}
+
+/// One at a time: what the database refuses of one must not keep the others back.
+fn write_one(store: &mut Store, end: &AttemptEnd) -> Result<()> {
+    let mut finished = store.finish(std::slice::from_ref(end));
+    if let Err(StoreError::Other(why)) = &finished {
+        let body = format!("(its output cannot be stored: {why})\n");
+        let bare = AttemptEnd { output: Some(Output { body, truncated: 0 }), ..end.clone() };
+        finished = store.finish(&[bare]);
+    }
+    for (id, fence) in finished.context("cannot write kept results")?.refused {
+        log::warn!("job {id}: a kept result came too late and is dropped, its claim {fence} no longer holds");
+    }
+    Ok(())
 }
 
 /// Whether there are results to write; answers from the folder alone.
@@ -70,13 +86,8 @@ pub(super) fn write(folder: &Path, store: &mut Store) -> Result<()> {
                 *started += since;
             }
         }
-        for batch in kept.results.chunks(32) {
-            let finished = store.finish(batch).context("cannot write kept results")?;
-            for (id, fence) in finished.refused {
-                log::warn!(
-                    "job {id}: a kept result came too late and is dropped, its claim {fence} no longer holds"
-                );
-            }
+        for end in &kept.results {
+            write_one(store, end)?;
         }
         // Another tick may have been quicker; both wrote the same.
         if fs::remove_file(&path).is_ok() {

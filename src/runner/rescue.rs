@@ -12,7 +12,7 @@ use super::worker::stored;
 use crate::config::Config;
 use crate::job::{Outcome, Verdict, verdict};
 use crate::process::capture::salvage;
-use crate::process::ledger::{DeadRunner, output_path};
+use crate::process::ledger::{DeadRunner, kill_execution, output_path};
 use crate::store::{Expired, Output, Store};
 
 /// Records what a runner that died on this host had under way; its process groups must have been ended before.
@@ -22,18 +22,27 @@ pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRu
     let rescued =
         store.rescue_from(&dead.owner, &mut judge).context("cannot rescue the jobs of a dead runner")?;
     tell(&rescued);
-    dead.forget();
+    dead.forget(rescued.iter().map(|job| (job.id, job.fence)));
     Ok(())
 }
 
 /// Takes jobs back whose lease has ended, wherever their runner was; returns names that are not declared here.
 pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path) -> Result<Vec<String>> {
     let is_declared = |name: &str| config.definition(name).is_some();
-    let mut judge =
-        |job: &Expired| (judge(config, job), salvaged(config, job, &output_path(folder, job.id, job.fence)));
+    let mut judge = |job: &Expired| {
+        // Its runner may be on this host, and stopped rather than dead.
+        kill_execution(folder, &job.owner, job.id, job.fence);
+        (judge(config, job), salvaged(config, job, &output_path(folder, job.id, job.fence)))
+    };
     let (rescued, undeclared) =
         store.rescue(&is_declared, &mut judge).context("cannot rescue orphaned jobs")?;
     tell(&rescued);
+    for job in &rescued {
+        // Only there where the runner was on this host.
+        if std::fs::remove_file(output_path(folder, job.id, job.fence)).is_ok() {
+            log::debug!("removed the output file of job {}", job.id);
+        }
+    }
     Ok(undeclared)
 }
 

@@ -1,11 +1,18 @@
 //! Making jobs of the occurrences that are due.
 
 use anyhow::{Context as _, Result};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::config::Config;
-use crate::job::{Definition, Schedule};
+use crate::job::{Definition, Schedule, Trigger};
 use crate::store::{ScheduleRow, Store};
+
+/// How overdue a schedule must be before a host takes it over that has it with other instants.
+const UNATTENDED: TimeDelta = TimeDelta::minutes(5);
+
+/// How overdue a schedule must be before a host that does not have it puts the next look off, and by how much.
+const ABANDONED: TimeDelta = TimeDelta::hours(1);
+const LATER: std::time::Duration = std::time::Duration::from_secs(3600);
 
 fn scheduled(config: &Config) -> impl Iterator<Item = (&Definition, &Schedule)> {
     config
@@ -28,20 +35,40 @@ pub(super) fn introduce(store: &mut Store, config: &Config, now: DateTime<Utc>) 
 }
 
 /// Makes the jobs of every occurrence up to `now`; returns whether there are any.
-pub(super) fn make_due(store: &mut Store, config: &Config, now: DateTime<Utc>) -> Result<bool> {
+///
+/// `@tick` makes one only when a tick begins (`is_beginning`), not while it lives.
+pub(super) fn make_due(
+    store: &mut Store,
+    config: &Config,
+    now: DateTime<Utc>,
+    is_beginning: bool,
+) -> Result<bool> {
     let declared = |name: &str| config.definition(name);
     let mut has_jobs = false;
     for row in store.schedules(true).context("cannot read the schedules")? {
         let found = scheduled(config).find(|(definition, _)| definition.name == row.name);
-        let Some((definition, schedule)) = found else { continue };
+        let overdue = row.next.map_or(TimeDelta::zero(), |next| now - next);
+        let Some((definition, schedule)) = found else {
+            // Another host's, or nobody's any more: then it must not make every tick look.
+            if overdue > ABANDONED {
+                store.look_later(&row, LATER).context("cannot put a schedule off")?;
+            }
+            continue;
+        };
         if is_other(&row, schedule) {
-            start(store, definition, schedule, Some(&row), now)?;
+            // A host that has a newer jobs.yaml began it, and looks at it; unless that host is gone.
+            if overdue > UNATTENDED {
+                start(store, definition, schedule, Some(&row), now)?;
+            }
+            continue;
+        }
+        if schedule.trigger == Trigger::Tick && !is_beginning {
             continue;
         }
         let made = store
             .make_occurrences(definition, schedule, &declared, now)
             .with_context(|| format!("cannot schedule `{}`", row.name))?;
-        log::info!("`{}`: {} jobs made, {} occurrences skipped", row.name, made.jobs, made.skipped);
+        log::info!("`{}`: jobs made: {}, occurrences skipped: {}", row.name, made.jobs, made.skipped);
         has_jobs |= made.jobs > 0;
     }
     Ok(has_jobs)

@@ -50,6 +50,8 @@ pub(super) struct Tick {
     pub(super) began: Instant,
     /// Names already complained about.
     undeclared: BTreeSet<String>,
+    /// The first step that failed.
+    trouble: Option<anyhow::Error>,
 }
 
 /// Runs one tick.
@@ -76,16 +78,23 @@ pub fn run(config: Config, mut options: TickOptions) -> Result<TickReport> {
         folder,
         began,
         undeclared: BTreeSet::new(),
+        trouble: None,
     };
     let probe = tick.first_probe()?;
-    if kept::any(&tick.folder) {
-        kept::write(&tick.folder, &mut tick.store)?;
-    }
+    tick.write_kept();
     let had_dead = !dead.is_empty();
     for runner in dead {
-        rescue::after_dead_runner(&mut tick.store, &tick.config, runner)?;
+        let done = rescue::after_dead_runner(&mut tick.store, &tick.config, runner);
+        tick.note(done);
     }
-    if tick.prepare(&probe)? || had_dead { Drain::run(tick) } else { Ok(TickReport::default()) }
+    let is_startable = tick.prepare(&probe, true) || had_dead;
+    let trouble = tick.trouble.take();
+    let report = if is_startable { Drain::run(tick)? } else { TickReport::default() };
+    match trouble {
+        // What else there was to do has been done.
+        Some(trouble) if report.signal.is_none() => Err(trouble),
+        _ => Ok(report),
+    }
 }
 
 impl Tick {
@@ -104,41 +113,100 @@ impl Tick {
         probe.with_context(what)
     }
 
-    /// Does all that makes jobs startable; returns whether any is.
-    pub(super) fn prepare(&mut self, probe: &Probe) -> Result<bool> {
+    /// Does all that makes jobs startable; returns whether any may be.
+    ///
+    /// A step that fails is noted and holds none of the others up.
+    pub(super) fn prepare(&mut self, probe: &Probe, is_beginning: bool) -> bool {
+        let config = Arc::clone(&self.config);
+        let has_other_schedules = self.attend(probe);
+        let mut is_startable = probe.has_pending;
+        if probe.has_expired {
+            // What this host has kept is better than an orphan.
+            self.write_kept();
+            let undeclared = rescue::expired(&mut self.store, &config, &self.folder);
+            let undeclared = self.note(undeclared).unwrap_or_default();
+            self.complain(undeclared);
+            is_startable = true;
+        }
+        if probe.has_new {
+            is_startable |= self.adopt();
+        }
+        // A schedule that was introduced just now may be due at once (`@tick`).
+        let mut has_made = false;
+        if probe.has_due || has_other_schedules {
+            let made = schedule::make_due(&mut self.store, &config, probe.now, is_beginning);
+            has_made = self.note(made).unwrap_or(false);
+            is_startable |= has_made;
+        }
+        if probe.has_marked {
+            let settled = self.store.settle().context("cannot settle waiting jobs");
+            is_startable |= self.note(settled).unwrap_or(0) > 0;
+        }
+        // A late occurrence may have been spread to a time that has passed.
+        if probe.has_delayed || has_made {
+            let promoted = self.store.promote().context("cannot promote delayed jobs");
+            is_startable |= self.note(promoted).unwrap_or(0) > 0;
+        }
+        is_startable
+    }
+
+    /// Lets this host be known, with the schedules that it has; returns whether those have changed.
+    fn attend(&mut self, probe: &Probe) -> bool {
         let config = Arc::clone(&self.config);
         let digest = config.schedules_digest();
         let last = probe.last_tick.as_ref();
         let has_other_schedules = last.and_then(|tick| tick.schedules.as_ref()) != Some(&digest);
         if has_other_schedules {
-            schedule::introduce(&mut self.store, &config, probe.now)?;
+            let introduced = schedule::introduce(&mut self.store, &config, probe.now);
+            if self.note(introduced).is_none() {
+                return true;
+            }
         }
         if has_other_schedules || last.is_none_or(|tick| probe.now - tick.at > RECORD) {
-            self.store.record_tick(&self.me.host, &digest).context("cannot record this tick")?;
+            let recorded = self.store.record_tick(&self.me.host, &digest).context("cannot record this tick");
+            self.note(recorded);
         }
-        let mut is_startable = probe.has_pending;
-        if probe.has_expired {
-            let undeclared = rescue::expired(&mut self.store, &config, &self.folder)?;
-            self.complain(undeclared);
-            is_startable = true;
+        has_other_schedules
+    }
+
+    fn adopt(&mut self) -> bool {
+        let config = Arc::clone(&self.config);
+        let declared = |name: &str| config.definition(name);
+        let adopted = self.store.adopt(&declared, &config.queues).context("cannot adopt new jobs");
+        let Some((adopted, undeclared)) = self.note(adopted) else { return false };
+        if adopted == 0 && undeclared.is_empty() {
+            let foreign = self.store.foreign_queues(&config.queues).context("cannot read new jobs");
+            for queue in self.note(foreign).unwrap_or_default() {
+                if self.undeclared.insert(format!("queue {queue}")) {
+                    let path = config.path.display();
+                    log::warn!("jobs of queue `{queue}` are left alone: {path} does not declare it");
+                }
+            }
         }
-        if probe.has_new {
-            let declared = |name: &str| config.definition(name);
-            let (adopted, undeclared) = self.store.adopt(&declared).context("cannot adopt new jobs")?;
-            self.complain(undeclared);
-            is_startable |= adopted > 0;
+        self.complain(undeclared);
+        adopted > 0
+    }
+
+    /// Writes what an earlier tick of this host could not.
+    fn write_kept(&mut self) {
+        if kept::any(&self.folder) {
+            let written = kept::write(&self.folder, &mut self.store);
+            self.note(written);
         }
-        // A schedule that was introduced just now may be due at once (`@tick`).
-        if probe.has_due || has_other_schedules {
-            is_startable |= schedule::make_due(&mut self.store, &config, probe.now)?;
+    }
+
+    /// Passes a value on; an error is told once, and remembered.
+    fn note<T>(&mut self, done: Result<T>) -> Option<T> {
+        match done {
+            Ok(value) => Some(value),
+            Err(err) => {
+                if self.trouble.is_none() {
+                    log::warn!("{err:#}");
+                    self.trouble = Some(err);
+                }
+                None
+            }
         }
-        if probe.has_marked {
-            is_startable |= self.store.settle().context("cannot settle waiting jobs")? > 0;
-        }
-        if probe.has_delayed {
-            is_startable |= self.store.promote().context("cannot promote delayed jobs")? > 0;
-        }
-        Ok(is_startable)
     }
 
     /// Says once per tick that jobs of a name are left alone.

@@ -1,6 +1,7 @@
 //! The jobs that this runner holds, shared between the threads that claim, execute and renew.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,18 @@ pub(super) struct Held {
     pub(super) job: Claimed,
     pub(super) switch: Switch,
     pub(super) claimed_at: Instant,
+    has_ended: AtomicBool,
+}
+
+impl Held {
+    /// Its execution is over; the result is on its way.
+    pub(super) fn end(&self) {
+        self.has_ended.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst)
+    }
 }
 
 /// Every job that this runner holds.
@@ -36,7 +49,12 @@ impl UnderWay {
 
     /// Adds a job that was claimed with a lease asked for at `asked`.
     pub(super) fn add(&self, job: Claimed, asked: Duration, lease: Duration) -> std::io::Result<Arc<Held>> {
-        let held = Arc::new(Held { job, switch: Switch::new()?, claimed_at: Instant::now() });
+        let held = Arc::new(Held {
+            job,
+            switch: Switch::new()?,
+            claimed_at: Instant::now(),
+            has_ended: AtomicBool::new(false),
+        });
         held.switch.trust_until(trusted_until(asked, lease));
         // The same job under an older fence was lost, whether or not anybody has noticed.
         if let Some(older) = self.lock().insert(held.job.id, Arc::clone(&held)) {
@@ -71,9 +89,11 @@ impl UnderWay {
         }
     }
 
-    /// Whether the lease of every job held has run out.
+    /// Whether there are jobs held, and the lease of every one of them has run out.
     pub(super) fn is_all_lost(&self) -> bool {
-        self.all().iter().all(|held| matches!(held.switch.asked(), Some((StopReason::LeaseLost, _))))
+        let all = self.all();
+        !all.is_empty()
+            && all.iter().all(|held| matches!(held.switch.asked(), Some((StopReason::LeaseLost, _))))
     }
 }
 

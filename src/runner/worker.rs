@@ -9,6 +9,7 @@ use super::under_way::Held;
 use crate::config::Config;
 use crate::job::{Action, Definition, Outcome, parse_params, verdict};
 use crate::process::capture::{Captured, OutputFile};
+use crate::process::clock::since_boot;
 use crate::process::command::CommandLine;
 use crate::process::execute::{End, StartError, start};
 use crate::process::ledger::{Entry, Ledger, output_path};
@@ -47,7 +48,7 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    fn without_process(outcome: Outcome) -> Self {
+    pub(super) fn without_process(outcome: Outcome) -> Self {
         let now = Instant::now();
         Self { outcome, began: now, ran: Duration::ZERO, at: now, output: None, _file: None }
     }
@@ -92,7 +93,9 @@ impl Bench {
         };
         log::debug!("job {} ({}): {:?}", held.job.id, held.job.name, command);
         let path = output_path(&self.folder, held.job.id, held.job.fence);
-        let running = match start(&command, path) {
+        self.note(line, held, 0, since_boot());
+        let started = start(&command, path);
+        let running = match started {
             Ok(running) => running,
             Err(StartError::Command(why)) => {
                 return Report::Ended(Box::new(Ended::without_process(Outcome::NotStarted(why))));
@@ -102,18 +105,15 @@ impl Bench {
                 return Report::NotBegun(Some(format!("cannot write in the state folder `{folder}`: {err}")));
             }
         };
-        let entry = Entry {
-            job: held.job.id,
-            fence: held.job.fence,
-            group: running.group(),
-            started: running.began_since_boot,
-        };
-        if let Err(err) = self.ledger.note(line, entry) {
-            log::warn!("cannot note down process group {}: {err}", entry.group);
-        }
+        self.note(line, held, running.group(), running.began_since_boot);
         let began = Instant::now();
         let end = running.wait(&held.switch, definition.timeout, definition.grace);
         let ran = running.ran();
+        held.end();
+        // What the command left behind on purpose is no trace of a crash.
+        if let Err(err) = self.ledger.blank(line) {
+            log::warn!("cannot clear line {line} of the ledger: {err}");
+        }
         match end {
             Ok(End::LeaseLost) => Report::Lost,
             Ok(End::Outcome(outcome)) => {
@@ -134,11 +134,22 @@ impl Bench {
         }
     }
 
+    fn note(&self, line: usize, held: &Held, group: i32, started: Duration) {
+        let entry = Entry { job: held.job.id, fence: held.job.fence, group, started };
+        if let Err(err) = self.ledger.note(line, entry) {
+            log::warn!("cannot note down process group {group}: {err}");
+        }
+    }
+
     fn command_line(&self, definition: &Definition, job: &Claimed) -> Result<CommandLine, String> {
         let params = parse_params(&job.params)?;
         let mut env = definition.env.clone();
         let mut argv = match &definition.action {
             Action::Command(argv) => argv.iter().map(|word| with_target(word, job)).collect(),
+            // Whoever may insert a row must not be able to give options to Duly itself.
+            Action::CleanUp if !params.is_empty() => {
+                return Err("a job with `builtin` takes no params".to_owned());
+            }
             Action::CleanUp => {
                 let program =
                     std::env::current_exe().map_err(|err| format!("cannot find duly itself: {err}"))?;
@@ -175,12 +186,20 @@ fn database_url(config: &Config) -> String {
     format!("{scheme}{}", config.database.expose())
 }
 
+/// Puts the target in, in one pass: what a target holds is not looked at again.
 fn with_target(word: &str, job: &Claimed) -> String {
-    if !word.contains('{') {
-        return word.to_owned();
+    let places = [
+        ("{target_type}", job.target.0.as_deref().unwrap_or_default()),
+        ("{target_id}", job.target.1.as_deref().unwrap_or_default()),
+    ];
+    let (mut done, mut rest) = (String::new(), word);
+    loop {
+        let next = places.iter().filter_map(|(place, value)| Some((rest.find(place)?, place, value))).min();
+        let Some((at, place, value)) = next else { return done + rest };
+        done.push_str(&rest[..at]);
+        done.push_str(value);
+        rest = &rest[at + place.len()..];
     }
-    word.replace("{target_type}", job.target.0.as_deref().unwrap_or_default())
-        .replace("{target_id}", job.target.1.as_deref().unwrap_or_default())
 }
 
 fn captured(file: &OutputFile, limit: u64) -> Option<Output> {

@@ -10,7 +10,7 @@ use super::enqueue::{Declared, params_json};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, marks};
-use crate::job::{Definition, parse_params};
+use crate::job::{Action, Definition, parse_params};
 
 /// Rows moved in one transaction.
 const BATCH: usize = 500;
@@ -25,6 +25,14 @@ struct NewRow {
     params: Option<String>,
     #[diesel(sql_type = Nullable<BigInt>)]
     priority: Option<i64>,
+    #[diesel(sql_type = BigInt)]
+    has_bad_time: i64,
+}
+
+#[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
 }
 
 #[derive(QueryableByName)]
@@ -37,18 +45,22 @@ impl Store {
     /// Adopts `new` rows whose names are declared: fills in what the application left open, and adds dependents.
     ///
     /// A row that can never run (parameters that are no list, a priority out of range) ends as `failed` and says why.
-    /// Locks the rows, those that another tick is adopting left out. Returns how many were taken in and the names
-    /// that are not declared here.
+    /// Locks the rows, those that another tick is adopting left out; rows of queues that are not declared here are
+    /// for others. Returns how many were taken in and the names that are not declared here.
     ///
     /// # Errors
     ///
     /// When the database fails; what was adopted before stays adopted.
-    pub fn adopt(&mut self, declared: Declared<'_>) -> Result<(usize, Vec<String>), StoreError> {
+    pub fn adopt(
+        &mut self,
+        declared: Declared<'_>,
+        queues: &[String],
+    ) -> Result<(usize, Vec<String>), StoreError> {
         let mut adopted = 0;
         let mut undeclared: Vec<String> = Vec::new();
         loop {
             let before = undeclared.len();
-            let done = self.unit(|tx| tx.adopt_batch(declared, &mut undeclared))?;
+            let done = self.unit(|tx| tx.adopt_batch(declared, queues, &mut undeclared))?;
             adopted += done;
             if done == 0 && undeclared.len() == before {
                 return Ok((adopted, undeclared));
@@ -56,9 +68,25 @@ impl Store {
         }
     }
 
+    /// Queues of `new` rows that are not declared here, a few of them.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn foreign_queues(&mut self, queues: &[String]) -> Result<Vec<String>, StoreError> {
+        let query = format!(
+            "SELECT DISTINCT queue AS name FROM duly_job WHERE state = 'new' AND queue IS NOT NULL \
+             AND queue NOT IN ({}) LIMIT 5",
+            marks(queues.len())
+        );
+        let rows: Vec<Name> = self.rows(&Sql::new(query).bind_all(queues.iter()))?;
+        Ok(rows.into_iter().map(|row| row.name).collect())
+    }
+
     fn adopt_batch(
         &mut self,
         declared: Declared<'_>,
+        queues: &[String],
         undeclared: &mut Vec<String>,
     ) -> Result<usize, StoreError> {
         let but = match undeclared.len() {
@@ -66,11 +94,15 @@ impl Store {
             count => format!(" AND name NOT IN ({})", marks(count)),
         };
         let query = format!(
-            "SELECT id, name, params, CAST(priority AS SIGNED) AS priority FROM duly_job \
-             WHERE state = 'new'{but} ORDER BY id LIMIT {BATCH}{}",
+            "SELECT id, name, params, CAST(priority AS SIGNED) AS priority, \
+             CASE WHEN run_at IS NOT NULL AND {} IS NULL THEN 1 ELSE 0 END AS has_bad_time FROM duly_job \
+             WHERE state = 'new' AND (queue IS NULL OR queue IN ({})){but} ORDER BY id LIMIT {BATCH}{}",
+            self.readable("run_at"),
+            marks(queues.len()),
             self.skip_locked()
         );
-        let rows: Vec<NewRow> = self.rows(&Sql::new(query).bind_all(undeclared.iter()))?;
+        let sql = Sql::new(query).bind_all(queues.iter()).bind_all(undeclared.iter());
+        let rows: Vec<NewRow> = self.rows(&sql)?;
         let mut fine: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
         let mut done = 0;
         for row in &rows {
@@ -78,7 +110,7 @@ impl Store {
                 if !undeclared.contains(&row.name) {
                     undeclared.push(row.name.clone());
                 }
-            } else if let Err(why) = check(row) {
+            } else if let Err(why) = check(row, declared(&row.name)) {
                 self.refuse(row.id, &why)?;
                 done += 1;
             } else {
@@ -98,11 +130,11 @@ impl Store {
     }
 
     fn fill_in(&mut self, definition: &Definition, ids: &[i64]) -> Result<usize, StoreError> {
-        let now = self.now();
+        let (now, run_at) = (self.now(), self.readable("run_at"));
         let update = format!(
-            "UPDATE duly_job SET state = CASE WHEN run_at > {now} THEN 'delayed' ELSE 'pending' END, \
+            "UPDATE duly_job SET state = CASE WHEN {run_at} > {now} THEN 'delayed' ELSE 'pending' END, \
              priority_order = -COALESCE(priority, ?), priority = COALESCE(priority, ?), \
-             queue = COALESCE(queue, ?), run_at = COALESCE(run_at, {now}), params = COALESCE(params, ?), \
+             queue = COALESCE(queue, ?), run_at = COALESCE({run_at}, {now}), params = COALESCE(params, ?), \
              max_attempts = COALESCE(max_attempts, ?), attempts = 0, fence = 0, owner = NULL, lease_until = NULL, \
              slot_key = NULL WHERE id IN ({}) AND state = 'new'",
             marks(ids.len())
@@ -118,9 +150,10 @@ impl Store {
     }
 
     fn refuse(&mut self, id: i64, why: &str) -> Result<(), StoreError> {
+        log::warn!("job {id}, which an application put in, can never run and has failed: {why}");
         let update = format!(
             "UPDATE duly_job SET state = 'failed', outcome = 'not_started', reason = ?, finished_at = {}, \
-             unique_key = NULL WHERE id = ? AND state = 'new'",
+             run_at = NULL, unique_key = NULL WHERE id = ? AND state = 'new'",
             self.now()
         );
         self.execute(&Sql::new(update).bind(clip(why)).bind(id)).map(drop)
@@ -164,9 +197,13 @@ impl Store {
 }
 
 /// Why a row can never run, if so.
-fn check(row: &NewRow) -> Result<(), String> {
-    if let Some(params) = &row.params {
-        parse_params(params)?;
+fn check(row: &NewRow, definition: Option<&Definition>) -> Result<(), String> {
+    let params = row.params.as_deref().map_or(Ok(Vec::new()), parse_params)?;
+    if !params.is_empty() && definition.is_some_and(|definition| definition.action == Action::CleanUp) {
+        return Err("a job with `builtin` takes no params".to_owned());
+    }
+    if row.has_bad_time != 0 {
+        return Err("run_at is not a time; expected UTC such as 2026-03-01 02:00:00".to_owned());
     }
     match row.priority {
         Some(priority) if !(-100..=100).contains(&priority) => {

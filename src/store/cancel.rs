@@ -54,7 +54,7 @@ impl Store {
             }
         })?;
         if has_dependents {
-            self.settle()?;
+            self.settle_soon();
         }
         Ok(done)
     }

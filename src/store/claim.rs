@@ -14,7 +14,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use super::connection::Store;
 use super::enqueue::{Declared, NewJob, micros, no_answer};
 use super::error::StoreError;
-use super::sql::{Sql, marks, utc};
+use super::sql::{Sql, marks, padded_marks, utc};
 
 /// Who wants how many jobs of which queue.
 #[derive(Debug, Clone, Copy)]
@@ -147,12 +147,12 @@ impl Store {
         };
         let query = format!(
             "SELECT {CLAIM_COLUMNS} FROM duly_job WHERE state = 'pending' AND queue = ?{but} \
-             ORDER BY priority_order, run_at, id LIMIT {}{}",
-            request.limit,
+             ORDER BY priority_order, run_at, id LIMIT ?{}",
             self.skip_locked()
         );
-        let rows: Vec<ClaimRow> =
-            self.rows(&Sql::new(query).bind(request.queue).bind_all(undeclared.iter()))?;
+        let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
+        let sql = Sql::new(query).bind(request.queue).bind_all(undeclared.iter()).bind(limit);
+        let rows: Vec<ClaimRow> = self.rows(&sql)?;
         let (mine, others): (Vec<ClaimRow>, Vec<ClaimRow>) =
             rows.into_iter().partition(|row| is_declared(&row.name));
         undeclared.extend(others.into_iter().map(|row| row.name));
@@ -165,13 +165,14 @@ impl Store {
              signal_number = NULL, reason = NULL, duration_ms = NULL WHERE id IN ({}) AND state = 'pending'",
             self.now_plus(),
             self.now(),
-            marks(mine.len())
+            padded_marks(mine.len())
         );
+        let ids: Vec<i64> = mine.iter().map(|row| row.id).collect();
         let sql = Sql::new(update)
             .bind(request.owner)
             .bind(request.host)
             .bind(micros(request.lease))
-            .bind_all(mine.iter().map(|row| row.id));
+            .bind_padded(&ids);
         let claimed = self.execute(&sql)?;
         if claimed != mine.len() {
             return Err(StoreError::Conflict(format!("claimed {claimed} of {} locked jobs", mine.len())));

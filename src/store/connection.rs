@@ -99,6 +99,15 @@ impl Store {
         }
     }
 
+    /// A column with a time that an application may have written, as SQL: as it should be stored, `NULL` if it is none.
+    pub(super) fn readable(&self, column: &str) -> String {
+        if self.is_mysql() {
+            format!("(CASE WHEN {column} >= '1970-01-01' THEN {column} END)")
+        } else {
+            format!("strftime('%Y-%m-%d %H:%M:%f000', {column})")
+        }
+    }
+
     /// The end of a `SELECT` whose rows are locked, those that another transaction has locked left out, as SQL.
     pub(super) const fn skip_locked(&self) -> &'static str {
         if self.is_mysql() { " FOR UPDATE SKIP LOCKED" } else { "" }
@@ -114,9 +123,9 @@ impl Store {
         let count = match &mut self.link {
             Link::Mysql(conn) => sql.clone().execute(conn).map_err(|err| from_mysql(&err, conn)),
             Link::Sqlite(conn) => sql.clone().execute(conn).map_err(|err| from_sqlite(&err)),
-        }?;
-        self.end_single()?;
-        Ok(count)
+        };
+        self.end_single(count.is_ok())?;
+        count
     }
 
     /// Runs a query.
@@ -127,9 +136,9 @@ impl Store {
         let rows = match &mut self.link {
             Link::Mysql(conn) => sql.clone().load(conn).map_err(|err| from_mysql(&err, conn)),
             Link::Sqlite(conn) => sql.clone().load(conn).map_err(|err| from_sqlite(&err)),
-        }?;
-        self.end_single()?;
-        Ok(rows)
+        };
+        self.end_single(rows.is_ok())?;
+        rows
     }
 
     /// Runs `work` in a transaction, again from its start while other transactions are in the way.
@@ -191,12 +200,16 @@ impl Store {
     }
 
     /// A statement outside a unit is its own transaction, also where the session no longer commits by itself.
-    fn end_single(&mut self) -> Result<(), StoreError> {
+    fn end_single(&mut self, is_good: bool) -> Result<(), StoreError> {
         if self.in_unit || !self.manual_commit {
             return Ok(());
         }
-        if let Link::Mysql(conn) = &mut self.link {
+        let Link::Mysql(conn) = &mut self.link else { return Ok(()) };
+        if is_good {
             Sql::new("COMMIT").execute(conn).map_err(|err| from_mysql(&err, conn))?;
+        } else if let Err(err) = Sql::new("ROLLBACK").execute(conn) {
+            // The caller gets the error that it is about.
+            log::debug!("rollback: {err}");
         }
         Ok(())
     }

@@ -7,17 +7,22 @@
 //! next tick through an index, however many jobs are waiting.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::connection::Store;
+use super::enqueue::micros;
 use super::error::StoreError;
-use super::sql::{Sql, marks};
+use super::sql::{Sql, padded_marks};
 use crate::job::{On, State};
 
 /// Marked jobs looked at in one transaction.
-const BATCH: usize = 100;
+const BATCH: usize = 128;
+
+/// When a job that goes on waiting is looked at again without having been marked.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 #[derive(QueryableByName)]
 struct Id {
@@ -54,18 +59,26 @@ impl Store {
         }
         let query = format!(
             "SELECT DISTINCT job_id AS id FROM duly_dependency WHERE prerequisite_id IN ({}) ORDER BY job_id",
-            marks(ended.len())
+            padded_marks(ended.len())
         );
-        let waiting: Vec<Id> = self.rows(&Sql::new(query).bind_all(ended.iter().copied()))?;
+        let waiting: Vec<Id> = self.rows(&Sql::new(query).bind_padded(ended))?;
         for chunk in waiting.chunks(BATCH) {
             let update = format!(
                 "UPDATE duly_job SET lease_until = {} WHERE id IN ({}) AND state = 'waiting'",
                 self.now(),
-                marks(chunk.len())
+                padded_marks(chunk.len())
             );
-            self.execute(&Sql::new(update).bind_all(chunk.iter().map(|row| row.id)))?;
+            let ids: Vec<i64> = chunk.iter().map(|row| row.id).collect();
+            self.execute(&Sql::new(update).bind_padded(&ids))?;
         }
         Ok(!waiting.is_empty())
+    }
+
+    /// [`Store::settle`] after work that is done and must not seem to have failed: its marks stay for the next tick.
+    pub(super) fn settle_soon(&mut self) {
+        if let Err(err) = self.settle() {
+            log::warn!("waiting jobs will be looked at by the next tick: {err}");
+        }
     }
 
     /// Starts or cancels every marked job whose prerequisites ask for it, and so on down; returns how many moved.
@@ -104,10 +117,12 @@ impl Store {
         let cancelled = with(|fate| matches!(fate, Fate::Cancel(_)));
         let now = self.now();
         self.update_waiting(
-            &format!("state = CASE WHEN run_at > {now} THEN 'delayed' ELSE 'pending' END"),
+            &format!(
+                "state = CASE WHEN run_at > {now} THEN 'delayed' ELSE 'pending' END, lease_until = NULL"
+            ),
             &starting,
         )?;
-        self.update_waiting("state = 'waiting'", &waiting)?;
+        self.look_again(&waiting)?;
         for (id, fate) in &fates {
             if let Fate::Cancel(why) = fate {
                 self.cancel_waiting(*id, why)?;
@@ -121,9 +136,9 @@ impl Store {
         let query = format!(
             "SELECT d.job_id, d.prerequisite_id, d.`on` AS on_end, p.state FROM duly_dependency d \
              LEFT JOIN duly_job p ON p.id = d.prerequisite_id WHERE d.job_id IN ({})",
-            marks(marked.len())
+            padded_marks(marked.len())
         );
-        let edges: Vec<Prerequisite> = self.rows(&Sql::new(query).bind_all(marked.iter().copied()))?;
+        let edges: Vec<Prerequisite> = self.rows(&Sql::new(query).bind_padded(marked))?;
         let mut by_job: HashMap<i64, Vec<&Prerequisite>> = HashMap::new();
         for edge in &edges {
             by_job.entry(edge.job_id).or_default().push(edge);
@@ -136,10 +151,26 @@ impl Store {
             return Ok(());
         }
         let update = format!(
-            "UPDATE duly_job SET {set}, lease_until = NULL WHERE id IN ({}) AND state = 'waiting'",
-            marks(ids.len())
+            "UPDATE duly_job SET {set} WHERE id IN ({}) AND state = 'waiting'",
+            padded_marks(ids.len())
         );
-        self.execute(&Sql::new(update).bind_all(ids.iter().copied())).map(drop)
+        self.execute(&Sql::new(update).bind_padded(ids)).map(drop)
+    }
+
+    /// Moves the marks of jobs that go on waiting into the future.
+    ///
+    /// On a cluster whose nodes are all written to, a lock is the node's own, so a mark can be lost to a prerequisite
+    /// that ended on another node at that instant. This finds it.
+    fn look_again(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let update = format!(
+            "UPDATE duly_job SET lease_until = {} WHERE id IN ({}) AND state = 'waiting'",
+            self.now_plus(),
+            padded_marks(ids.len())
+        );
+        self.execute(&Sql::new(update).bind(micros(LOOK_AGAIN)).bind_padded(ids)).map(drop)
     }
 
     fn cancel_waiting(&mut self, id: i64, why: &str) -> Result<(), StoreError> {

@@ -108,7 +108,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Other`] when a prerequisite does not exist, [`StoreError::Duplicate`] for a taken key.
+    /// [`StoreError::Unknown`] when a prerequisite does not exist, [`StoreError::Duplicate`] for a taken key.
     pub fn enqueue(&mut self, jobs: &[NewJob], declared: Declared<'_>) -> Result<Vec<i64>, StoreError> {
         let ids = self.unit(|tx| {
             let mut ids = Vec::with_capacity(jobs.len());
@@ -125,7 +125,7 @@ impl Store {
             Ok(ids)
         })?;
         if jobs.iter().any(|job| !job.after.is_empty()) {
-            self.settle()?;
+            self.settle_soon();
         }
         Ok(ids)
     }
@@ -198,7 +198,7 @@ impl Store {
         );
         let found: Vec<IdAndState> = self.rows(&Sql::new(query).bind_all(after.iter().map(|(id, _)| *id)))?;
         match after.iter().find(|(id, _)| !found.iter().any(|row| row.id == *id)) {
-            Some((missing, _)) => Err(StoreError::Other(format!("there is no job {missing} to wait for"))),
+            Some((missing, _)) => Err(StoreError::Unknown(format!("there is no job {missing} to wait for"))),
             None => Ok(()),
         }
     }

@@ -26,6 +26,9 @@ pub enum StoreError {
     /// The schema is not there or is another version's; the text says what to do.
     #[error("{0}")]
     Schema(String),
+    /// A job that is named does not exist.
+    #[error("{0}")]
+    Unknown(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -80,10 +83,12 @@ pub(super) fn from_mysql(error: &Error, conn: &mut MysqlConnection) -> StoreErro
 /// What an error number of MySQL, MariaDB or Galera asks for.
 pub(super) fn from_number(number: Option<i64>, text: String) -> StoreError {
     match number {
-        // Deadlock or failed certification; lock wait; MariaDB's snapshot isolation; Group Replication's rollback.
-        Some(1213 | 1205 | 1020 | 3101) => StoreError::Conflict(text),
-        // Not ready; shutting down; killed; read only, four ways; too many connections; gone; lost.
-        Some(1047 | 1053 | 1927 | 1290 | 1836 | 1792 | 3100 | 1040 | 1317 | 2006 | 2013) => {
+        // Deadlock or failed certification; lock wait; MariaDB's snapshot isolation; Group Replication's rollback;
+        // a statement that took longer than the server allows, in MySQL and in MariaDB.
+        Some(1213 | 1205 | 1020 | 3101 | 3024 | 1969) => StoreError::Conflict(text),
+        // Not ready; shutting down; killed; read only, four ways; too many connections; interrupted; gone; lost;
+        // too many prepared statements, or one that must be prepared again: a new connection has none.
+        Some(1047 | 1053 | 1927 | 1290 | 1836 | 1792 | 3100 | 1040 | 1317 | 2006 | 2013 | 1461 | 1615) => {
             StoreError::Away(text)
         }
         Some(1062) => StoreError::Duplicate(text),

@@ -15,8 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
-use super::sql::{Sql, Value, marks};
+use super::sql::{Sql, Value, marks, padded_marks};
 use crate::job::{Outcome, State, Verdict};
+
+/// Bytes of output that every server takes in one packet; the smallest default of `max_allowed_packet` is 1 MiB.
+const SURE_TO_FIT: usize = 900 * 1024;
 
 /// What a command printed, as it is stored: valid UTF-8, without the bytes that did not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +106,7 @@ impl Store {
     pub fn finish(&mut self, ends: &[AttemptEnd]) -> Result<Finished, StoreError> {
         let finished = self.unit(|tx| tx.record_ends(ends))?;
         if finished.has_dependents {
-            self.settle()?;
+            self.settle_soon();
         }
         Ok(finished)
     }
@@ -165,10 +168,11 @@ impl Store {
         let query = format!(
             "SELECT id, fence, state, owner, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS cancel \
              FROM duly_job WHERE id IN ({}) ORDER BY id{}",
-            marks(ends.len()),
+            padded_marks(ends.len()),
             self.for_update()
         );
-        let rows: Vec<Current> = self.rows(&Sql::new(query).bind_all(ends.iter().map(|end| end.id)))?;
+        let ids: Vec<i64> = ends.iter().map(|end| end.id).collect();
+        let rows: Vec<Current> = self.rows(&Sql::new(query).bind_padded(&ids))?;
         let mut holds = Vec::with_capacity(ends.len());
         for end in ends {
             let row = rows.iter().find(|row| row.id == end.id);
@@ -182,7 +186,9 @@ impl Store {
                     other => other,
                 };
                 holds.push((end, verdict));
-            } else if !self.is_written(end)? {
+            } else if self.is_written(end)? {
+                finished.moved.push((end.id, state_after(end.verdict)));
+            } else {
                 finished.refused.push((end.id, end.fence));
             }
         }
@@ -204,15 +210,17 @@ impl Store {
     /// Jobs that ended alike, all in one statement.
     fn move_to_end(&mut self, group: &[&AttemptEnd], state: State) -> Result<(), StoreError> {
         let Some(first) = group.first() else { return Ok(()) };
+        // Who cancelled it is noted already.
+        let reason = if state == State::Cancelled { "COALESCE(?, reason)" } else { "?" };
         let update = format!(
-            "UPDATE duly_job SET state = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = COALESCE(?, reason), \
+            "UPDATE duly_job SET state = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = {reason}, \
              duration_ms = CASE id{} END, finished_at = {}, owner = NULL, lease_until = NULL, unique_key = NULL, \
              slot_key = NULL WHERE id IN ({}) AND state = 'running' AND owner = ?",
             " WHEN ? THEN ?".repeat(group.len()),
             self.now(),
             marks(group.len())
         );
-        let sql = Sql::new(update)
+        let sql = Sql::sized(update, group.len())
             .bind(state.as_str())
             .bind(first.outcome.as_str())
             .bind(first.outcome.exit_code())
@@ -290,7 +298,7 @@ impl Store {
                 end.outcome.reason().map(|reason| clip(&reason)).into(),
             ]
         });
-        self.execute(&Sql::new(insert).bind_all(values)).map(drop)
+        self.execute(&Sql::sized(insert, ends.len()).bind_all(values)).map(drop)
     }
 
     fn insert_outputs(&mut self, ends: &[&AttemptEnd]) -> Result<(), StoreError> {
@@ -308,17 +316,54 @@ impl Store {
             "REPLACE INTO duly_output (job_id, fence, body, truncated, updated_at) VALUES (?, ?, ?, ?, {})",
             self.now()
         );
+        let fitting = self.fit_packet(output)?;
+        let output = fitting.as_ref().unwrap_or(output);
         let sql = Sql::new(replace).bind(id).bind(fence).bind(&output.body).bind(output.truncated);
         self.execute(&sql).map(drop)
     }
 
-    /// Stores what the command of a running job has printed so far.
+    /// Cuts an output that the server would refuse, and drop the connection for; `None` where it fits.
+    fn fit_packet(&mut self, output: &Output) -> Result<Option<Output>, StoreError> {
+        if output.body.len() <= SURE_TO_FIT || !self.is_mysql() {
+            return Ok(None);
+        }
+        let query = Sql::new("SELECT CAST(@@max_allowed_packet AS SIGNED) AS fence");
+        let packet = self.rows::<Written>(&query)?.first().map_or(0, |row| row.fence);
+        let most = usize::try_from(packet).unwrap_or(0).saturating_sub(4096).max(SURE_TO_FIT);
+        if output.body.len() <= most {
+            return Ok(None);
+        }
+        let end = (0..=most).rev().find(|at| output.body.is_char_boundary(*at)).unwrap_or(0);
+        let lost = output.body.len() - end;
+        let body =
+            format!("{}\n… {lost} bytes left out: max_allowed_packet is {packet} …\n", &output.body[..end]);
+        let truncated = output.truncated.saturating_add(i64::try_from(lost).unwrap_or(i64::MAX));
+        Ok(Some(Output { body, truncated }))
+    }
+
+    /// Stores what the command of a job that `owner` holds has printed so far; nothing where it does not.
+    ///
+    /// Locks the job, so that it cannot come after the whole output that its end brings. Tried once: the next copy
+    /// is due soon anyway.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub fn save_output(&mut self, id: i64, fence: i64, output: &Output) -> Result<(), StoreError> {
-        self.unit(|tx| tx.put_output(id, fence, output))
+    pub fn save_output(
+        &mut self,
+        owner: &str,
+        id: i64,
+        fence: i64,
+        output: &Output,
+    ) -> Result<(), StoreError> {
+        self.once(|tx| {
+            let query = format!(
+                "SELECT fence FROM duly_job WHERE id = ? AND fence = ? AND owner = ? AND state = 'running'{}",
+                tx.for_update()
+            );
+            let held: Vec<Written> = tx.rows(&Sql::new(query).bind(id).bind(fence).bind(owner))?;
+            if held.is_empty() { Ok(()) } else { tx.put_output(id, fence, output) }
+        })
     }
 }
 

@@ -119,7 +119,7 @@ impl Store {
             self.now()
         );
         let sql = Sql::new(insert).bind(host).bind(schedules).bind(env!("CARGO_PKG_VERSION"));
-        self.execute(&sql).map(drop)
+        self.unit(|tx| tx.execute(&sql)).map(drop)
     }
 
     /// The database's time.

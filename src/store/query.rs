@@ -122,8 +122,9 @@ struct Row {
     fence: i64,
 }
 
+/// With `{run_at}` for a text of [`Store::readable`]: that column an application may have written anyhow.
 const COLUMNS: &str = "id, name, state, queue, CAST(priority AS SIGNED) AS priority, params, target_type, target_id, \
-     attempts, max_attempts, run_at, created_at, started_at, finished_at, duration_ms, outcome, exit_code, \
+     attempts, max_attempts, {run_at} AS run_at, created_at, started_at, finished_at, duration_ms, outcome, exit_code, \
      signal_number, reason, root_id, retry_of, scheduled_for, CAST(progress AS SIGNED) AS progress, host, fence";
 
 impl From<Row> for Job {
@@ -261,6 +262,10 @@ pub struct ListFilter {
 }
 
 impl Store {
+    fn columns(&self) -> String {
+        COLUMNS.replace("{run_at}", &self.readable("run_at"))
+    }
+
     /// The latest jobs, newest first; ended ones by when they ended if only one end state is asked for.
     ///
     /// # Errors
@@ -288,8 +293,9 @@ impl Store {
             Some(state) if state.is_ended() && filter.name.is_none() => "finished_at DESC, id DESC",
             _ => "id DESC",
         };
+        let columns = self.columns();
         let query =
-            format!("SELECT {COLUMNS} FROM duly_job {wanted} ORDER BY {order} LIMIT {}", filter.limit);
+            format!("SELECT {columns} FROM duly_job {wanted} ORDER BY {order} LIMIT {}", filter.limit);
         Ok(self.rows::<Row>(&Sql::once(query).bind_all(values))?.into_iter().map(Job::from).collect())
     }
 
@@ -299,7 +305,7 @@ impl Store {
     ///
     /// When the database fails.
     pub fn job(&mut self, id: i64) -> Result<Option<Job>, StoreError> {
-        let query = format!("SELECT {COLUMNS} FROM duly_job WHERE id = ?");
+        let query = format!("SELECT {} FROM duly_job WHERE id = ?", self.columns());
         Ok(self.rows::<Row>(&Sql::new(query).bind(id))?.pop().map(Job::from))
     }
 
@@ -381,7 +387,8 @@ impl Store {
         names: impl Iterator<Item = &'a str>,
     ) -> Result<BTreeMap<String, Job>, StoreError> {
         let query = format!(
-            "SELECT {COLUMNS} FROM duly_job WHERE name = ? AND started_at IS NOT NULL ORDER BY id DESC LIMIT 1"
+            "SELECT {} FROM duly_job WHERE name = ? AND started_at IS NOT NULL ORDER BY id DESC LIMIT 1",
+            self.columns()
         );
         let mut latest = BTreeMap::new();
         for name in names {

@@ -103,9 +103,10 @@ impl Store {
                 tx.orphan(mine.into_iter().map(Expired::from).collect(), judge)
             })?;
             if finished.has_dependents {
-                self.settle()?;
+                self.settle_soon();
             }
-            if batch.is_empty() && undeclared.len() == before {
+            // A row that cannot be moved, edited by hand perhaps, must not keep this going.
+            if finished.moved.is_empty() && undeclared.len() == before {
                 return Ok((rescued, undeclared));
             }
             rescued.extend(batch);
@@ -127,7 +128,7 @@ impl Store {
             tx.orphan(rows.into_iter().map(Expired::from).collect(), judge)
         })?;
         if finished.has_dependents {
-            self.settle()?;
+            self.settle_soon();
         }
         Ok(rescued)
     }

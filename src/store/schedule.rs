@@ -4,15 +4,17 @@
 //! a key of name and instant that only one row can have; then the mark moves, forward only. A tick that dies between
 //! the two leaves jobs that the next tick runs into and passes.
 
+use std::time::Duration;
+
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
 use super::connection::Store;
-use super::enqueue::{Declared, NewJob, Start};
+use super::enqueue::{Declared, NewJob, Start, micros};
 use super::error::StoreError;
 use super::finish::clip;
-use super::sql::Sql;
+use super::sql::{Sql, utc};
 use crate::job::{Definition, Occurrences, On, Overlap, Schedule, State};
 
 /// A scheduled name that is due to be looked at.
@@ -24,6 +26,8 @@ pub struct ScheduleRow {
     pub signature: String,
     /// Up to when occurrences have been made.
     pub mark: DateTime<Utc>,
+    /// When to look next.
+    pub next: Option<DateTime<Utc>>,
     /// The job of the latest occurrence.
     pub last_job_id: Option<i64>,
 }
@@ -45,6 +49,8 @@ struct Row {
     signature: String,
     #[diesel(sql_type = Timestamp)]
     mark_at: NaiveDateTime,
+    #[diesel(sql_type = Nullable<Timestamp>)]
+    next_at: Option<NaiveDateTime>,
     #[diesel(sql_type = Nullable<BigInt>)]
     last_job_id: Option<i64>,
 }
@@ -61,6 +67,7 @@ impl From<Row> for ScheduleRow {
             name: row.name,
             signature: row.signature,
             mark: row.mark_at.and_utc(),
+            next: utc(row.next_at),
             last_job_id: row.last_job_id,
         }
     }
@@ -74,8 +81,9 @@ impl Store {
     /// When the database fails.
     pub fn schedules(&mut self, only_due: bool) -> Result<Vec<ScheduleRow>, StoreError> {
         let due = if only_due { format!(" WHERE next_at <= {}", self.now()) } else { String::new() };
-        let query =
-            format!("SELECT name, signature, mark_at, last_job_id FROM duly_schedule{due} ORDER BY name");
+        let query = format!(
+            "SELECT name, signature, mark_at, next_at, last_job_id FROM duly_schedule{due} ORDER BY name"
+        );
         Ok(self.rows::<Row>(&Sql::new(query))?.into_iter().map(ScheduleRow::from).collect())
     }
 
@@ -98,11 +106,16 @@ impl Store {
             None => {
                 Sql::new("INSERT INTO duly_schedule (mark_at, next_at, signature, name) VALUES (?, ?, ?, ?)")
             }
-            Some(_) => {
-                Sql::new("UPDATE duly_schedule SET mark_at = ?, next_at = ?, signature = ? WHERE name = ?")
-            }
+            Some(_) => Sql::new(
+                "UPDATE duly_schedule SET mark_at = ?, next_at = ?, signature = ? WHERE name = ? AND signature = ?",
+            ),
         };
         let sql = sql.bind(mark).bind(next).bind(signature).bind(name);
+        let sql = match known {
+            None => sql,
+            // Unless another host has been quicker.
+            Some(known) => sql.bind(&known.signature),
+        };
         match self.unit(|tx| tx.execute(&sql)) {
             Err(StoreError::Duplicate(_)) => Ok(()),
             other => other.map(drop),
@@ -125,7 +138,7 @@ impl Store {
     ) -> Result<Made, StoreError> {
         let made = self.unit(|tx| {
             let query = format!(
-                "SELECT name, signature, mark_at, last_job_id FROM duly_schedule WHERE name = ?{}",
+                "SELECT name, signature, mark_at, next_at, last_job_id FROM duly_schedule WHERE name = ?{}",
                 tx.for_update()
             );
             let rows: Vec<Row> = tx.rows(&Sql::new(query).bind(&definition.name))?;
@@ -148,9 +161,23 @@ impl Store {
             Ok(made)
         })?;
         if schedule.overlap == Overlap::Queue {
-            self.settle()?;
+            self.settle_soon();
         }
         Ok(made)
+    }
+
+    /// Puts the next look at a name off, which no host that looks declares with these instants.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn look_later(&mut self, row: &ScheduleRow, wait: Duration) -> Result<(), StoreError> {
+        let update = format!(
+            "UPDATE duly_schedule SET next_at = {} WHERE name = ? AND signature = ? AND mark_at = ?",
+            self.now_plus()
+        );
+        let sql = Sql::new(update).bind(micros(wait)).bind(&row.name).bind(&row.signature).bind(row.mark);
+        self.unit(|tx| tx.execute(&sql)).map(drop)
     }
 
     fn make_one(

@@ -143,6 +143,7 @@ impl Store {
     /// When a statement is refused.
     pub fn migrate(&mut self) -> Result<Vec<String>, StoreError> {
         let now = self.now();
+        self.take_turns();
         let ran = match &mut self.link {
             Link::Mysql(conn) => run_pending(&mut Harness { conn, now }, MYSQL),
             Link::Sqlite(conn) => {
@@ -156,6 +157,21 @@ impl Store {
             }
         };
         ran.map_err(|err| StoreError::Other(format!("cannot migrate the database: {err}")))
+    }
+}
+
+impl Store {
+    /// Lets several hosts that are deployed at once migrate one after the other. Where a cluster knows no such lock,
+    /// the second one may have to be started again, which does no harm. The lock ends with the connection.
+    fn take_turns(&mut self) {
+        if !self.is_mysql() {
+            return;
+        }
+        if let Err(err) = self.rows::<Applied>(&Sql::once(
+            "SELECT CAST(GET_LOCK('duly_migrate', 60) AS CHAR) AS version, '' AS name, '' AS run_at",
+        )) {
+            log::debug!("no lock for migrations: {err}");
+        }
     }
 }
 
@@ -215,12 +231,18 @@ macro_rules! harness_for {
             }
 
             fn applied_migrations(&mut self) -> MigrationResult<Vec<MigrationVersion<'static>>> {
-                sql_query(
-                    "CREATE TABLE IF NOT EXISTS duly_migration (version VARCHAR(50) NOT NULL PRIMARY KEY, \
-                     name VARCHAR(190) NOT NULL, run_at VARCHAR(26) NOT NULL)",
-                )
-                .execute(self.conn)?;
-                let applied = sql_query(applied_query()).load::<Applied>(self.conn)?;
+                // Read first: with nothing to do, no right to create tables is needed.
+                let applied = match sql_query(applied_query()).load::<Applied>(self.conn) {
+                    Ok(applied) => applied,
+                    Err(_) => {
+                        sql_query(
+                            "CREATE TABLE IF NOT EXISTS duly_migration (version VARCHAR(50) NOT NULL PRIMARY KEY, \
+                             name VARCHAR(190) NOT NULL, run_at VARCHAR(26) NOT NULL)",
+                        )
+                        .execute(self.conn)?;
+                        sql_query(applied_query()).load::<Applied>(self.conn)?
+                    }
+                };
                 Ok(applied.into_iter().rev().map(|a| MigrationVersion::from(a.version)).collect())
             }
         }

@@ -113,6 +113,20 @@ impl Sql {
         Self { text: text.into(), values: Vec::new(), cached: false }
     }
 
+    /// A statement over `count` things: kept prepared for the sizes that come often, so that their number stays small.
+    pub(super) fn sized(text: impl Into<String>, count: usize) -> Self {
+        if count.is_power_of_two() { Self::new(text) } else { Self::once(text) }
+    }
+
+    /// The values of a list of [`padded_marks`], the last of them as often as is needed.
+    #[must_use]
+    pub(super) fn bind_padded(mut self, values: &[i64]) -> Self {
+        let missing = values.len().next_power_of_two() - values.len();
+        let last = values.last().copied().unwrap_or(0);
+        self = self.bind_all(values.iter().copied());
+        self.bind_all(std::iter::repeat_n(last, missing))
+    }
+
     /// The value of the next `?`.
     #[must_use]
     pub(super) fn bind(mut self, value: impl Into<Value>) -> Self {
@@ -197,4 +211,9 @@ pub(super) fn marks(count: usize) -> String {
     let mut marks = "?, ".repeat(count);
     marks.truncate(marks.len().saturating_sub(2));
     marks
+}
+
+/// [`marks`] for a power of two: a list of a few different lengths needs few prepared statements.
+pub(super) fn padded_marks(count: usize) -> String {
+    marks(count.next_power_of_two())
 }
