@@ -111,7 +111,7 @@ impl Schedule {
                 .year(Year::Disallowed)
                 .build()
                 .parse(if trimmed.eq_ignore_ascii_case("@midnight") { "@daily" } else { trimmed })
-                .map_err(|err| fail(&err.to_string()))?;
+                .map_err(|err| fail(&problem(trimmed, &err.to_string())))?;
             Trigger::Cron(Box::new(cron))
         };
         Ok(Self {
@@ -241,6 +241,20 @@ impl Occurrences {
             Some((count, first, last)) => (count + 1, first.min(at), last.max(at)),
         });
     }
+}
+
+/// What is wrong with an expression, in fewer words than the parser's.
+fn problem(expression: &str, told: &str) -> String {
+    let fields = expression.split_whitespace().count();
+    if expression.starts_with('@') {
+        return "no such name".to_owned();
+    }
+    if !(5..=6).contains(&fields) {
+        return format!("it has {fields} field{}", if fields == 1 { "" } else { "s" });
+    }
+    let own = told.rsplit_once("error: ").map_or(told, |(_, own)| own).trim_end_matches('.');
+    let mut letters = own.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl CommandLine {
     fn program(&self) -> Result<PathBuf, String> {
         let name = self.argv.first().map_or("", String::as_str);
         if name.contains('/') {
-            let path = self.cwd.join(name);
+            let path = self.cwd.join(name.strip_prefix("./").unwrap_or(name));
             return match usable(&path) {
                 Ok(()) => Ok(path),
                 Err(why) => Err(format!("its program `{}` {why}", path.display())),
