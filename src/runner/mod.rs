@@ -5,10 +5,13 @@
 //! one renews leases for those that take long. [`by_hand`] is `duly run-job`.
 
 pub mod by_hand;
+mod claiming;
 mod drain;
+mod duties;
 mod heartbeat;
 mod kept;
 mod queue;
+mod recording;
 mod rescue;
 mod schedule;
 pub mod tick;

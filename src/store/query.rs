@@ -3,210 +3,134 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
-use super::sql::{Sql, Value, utc};
+use super::sql::{Sql, StoredState, StoredTime, Value};
 use crate::job::State;
 
 /// One job, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct Job {
     /// Its id.
+    #[diesel(sql_type = BigInt)]
     pub id: i64,
     /// The name of its definition.
+    #[diesel(sql_type = Text)]
     pub name: String,
     /// Where it is in its life.
+    #[diesel(sql_type = Text, deserialize_as = StoredState)]
     pub state: State,
     /// Its queue; `None` until it is adopted.
+    #[diesel(sql_type = Nullable<Text>)]
     pub queue: Option<String>,
     /// Its priority; `None` until it is adopted.
+    #[diesel(sql_type = Nullable<Integer>)]
     pub priority: Option<i32>,
     /// Its parameters as stored.
+    #[diesel(sql_type = Nullable<Text>)]
     pub params: Option<String>,
     /// What it is about.
+    #[diesel(sql_type = Nullable<Text>)]
     pub target_type: Option<String>,
     /// What it is about.
+    #[diesel(sql_type = Nullable<Text>)]
     pub target_id: Option<String>,
     /// Attempts so far, the present one included.
+    #[diesel(sql_type = Integer)]
     pub attempts: i32,
     /// Attempts at most.
+    #[diesel(sql_type = Nullable<Integer>)]
     pub max_attempts: Option<i32>,
     /// When it may start.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = StoredTime)]
     pub run_at: Option<DateTime<Utc>>,
     /// When it was put in.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = StoredTime)]
     pub created_at: Option<DateTime<Utc>>,
     /// When its latest attempt was claimed.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = StoredTime)]
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = StoredTime)]
     pub finished_at: Option<DateTime<Utc>>,
     /// How long its latest ended attempt ran.
+    #[diesel(sql_type = Nullable<BigInt>)]
     pub duration_ms: Option<i64>,
     /// How its latest attempt ended.
+    #[diesel(sql_type = Nullable<Text>)]
     pub outcome: Option<String>,
     /// The exit code of its latest attempt.
+    #[diesel(sql_type = Nullable<Integer>)]
     pub exit_code: Option<i32>,
     /// The signal that ended its latest attempt.
+    #[diesel(sql_type = Nullable<Integer>, column_name = signal_number)]
     pub signal: Option<i32>,
     /// Why, in a sentence.
+    #[diesel(sql_type = Nullable<Text>)]
     pub reason: Option<String>,
     /// Its root job.
+    #[diesel(sql_type = Nullable<BigInt>)]
     pub root_id: Option<i64>,
     /// The ended job that it repeats.
+    #[diesel(sql_type = Nullable<BigInt>)]
     pub retry_of: Option<i64>,
     /// The instant of its schedule that it is for.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = StoredTime)]
     pub scheduled_for: Option<DateTime<Utc>>,
     /// Percent done.
+    #[diesel(sql_type = Nullable<Integer>)]
     pub progress: Option<i32>,
     /// The host of its latest attempt.
+    #[diesel(sql_type = Nullable<Text>)]
     pub host: Option<String>,
     /// The fence of its latest claim.
+    #[diesel(sql_type = BigInt)]
     pub fence: i64,
-}
-
-#[derive(QueryableByName)]
-struct Row {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-    #[diesel(sql_type = Text)]
-    name: String,
-    #[diesel(sql_type = Text)]
-    state: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    queue: Option<String>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    priority: Option<i64>,
-    #[diesel(sql_type = Nullable<Text>)]
-    params: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    target_type: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    target_id: Option<String>,
-    #[diesel(sql_type = Integer)]
-    attempts: i32,
-    #[diesel(sql_type = Nullable<Integer>)]
-    max_attempts: Option<i32>,
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    run_at: Option<NaiveDateTime>,
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    created_at: Option<NaiveDateTime>,
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    started_at: Option<NaiveDateTime>,
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    finished_at: Option<NaiveDateTime>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    duration_ms: Option<i64>,
-    #[diesel(sql_type = Nullable<Text>)]
-    outcome: Option<String>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    exit_code: Option<i32>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    signal_number: Option<i32>,
-    #[diesel(sql_type = Nullable<Text>)]
-    reason: Option<String>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    root_id: Option<i64>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    retry_of: Option<i64>,
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    scheduled_for: Option<NaiveDateTime>,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    progress: Option<i64>,
-    #[diesel(sql_type = Nullable<Text>)]
-    host: Option<String>,
-    #[diesel(sql_type = BigInt)]
-    fence: i64,
 }
 
 /// With `{run_at}` for a text of [`Store::readable`]: that column an application may have written anyhow.
-const COLUMNS: &str = "id, name, state, queue, CAST(priority AS SIGNED) AS priority, params, target_type, target_id, \
+const COLUMNS: &str = "id, name, state, queue, priority, params, target_type, target_id, \
      attempts, max_attempts, {run_at} AS run_at, created_at, started_at, finished_at, duration_ms, outcome, exit_code, \
-     signal_number, reason, root_id, retry_of, scheduled_for, CAST(progress AS SIGNED) AS progress, host, fence";
-
-impl From<Row> for Job {
-    fn from(row: Row) -> Self {
-        let small = |number: Option<i64>| number.and_then(|number| i32::try_from(number).ok());
-        Self {
-            id: row.id,
-            name: row.name,
-            state: row.state.parse().unwrap_or(State::New),
-            queue: row.queue,
-            priority: small(row.priority),
-            params: row.params,
-            target_type: row.target_type,
-            target_id: row.target_id,
-            attempts: row.attempts,
-            max_attempts: row.max_attempts,
-            run_at: utc(row.run_at),
-            created_at: utc(row.created_at),
-            started_at: utc(row.started_at),
-            finished_at: utc(row.finished_at),
-            duration_ms: row.duration_ms,
-            outcome: row.outcome,
-            exit_code: row.exit_code,
-            signal: row.signal_number,
-            reason: row.reason,
-            root_id: row.root_id,
-            retry_of: row.retry_of,
-            scheduled_for: utc(row.scheduled_for),
-            progress: small(row.progress),
-            host: row.host,
-            fence: row.fence,
-        }
-    }
-}
+     signal_number, reason, root_id, retry_of, scheduled_for, progress, host, fence";
 
 /// One attempt that ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct AttemptRow {
     /// Its number, from 1; one that was interrupted shares its number with the next.
+    #[diesel(sql_type = Integer)]
     pub attempt: i32,
     /// The fence of its claim.
+    #[diesel(sql_type = BigInt)]
     pub fence: i64,
     /// How it ended.
+    #[diesel(sql_type = Text)]
     pub outcome: String,
     /// Its exit code.
+    #[diesel(sql_type = Nullable<Integer>)]
     pub exit_code: Option<i32>,
     /// The signal that ended it.
+    #[diesel(sql_type = Nullable<Integer>, column_name = signal_number)]
     pub signal: Option<i32>,
     /// Why, in a sentence.
+    #[diesel(sql_type = Nullable<Text>)]
     pub reason: Option<String>,
     /// Where it ran.
+    #[diesel(sql_type = Nullable<Text>)]
     pub host: Option<String>,
     /// When it began.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = StoredTime)]
     pub started_at: Option<DateTime<Utc>>,
     /// When it ended.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = StoredTime)]
     pub finished_at: Option<DateTime<Utc>>,
     /// How long it ran.
-    pub duration_ms: Option<i64>,
-}
-
-#[derive(QueryableByName)]
-struct AttemptSql {
-    #[diesel(sql_type = Integer)]
-    attempt: i32,
-    #[diesel(sql_type = BigInt)]
-    fence: i64,
-    #[diesel(sql_type = Text)]
-    outcome: String,
-    #[diesel(sql_type = Nullable<Integer>)]
-    exit_code: Option<i32>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    signal_number: Option<i32>,
-    #[diesel(sql_type = Nullable<Text>)]
-    reason: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    host: Option<String>,
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    started_at: Option<NaiveDateTime>,
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    finished_at: Option<NaiveDateTime>,
     #[diesel(sql_type = Nullable<BigInt>)]
-    duration_ms: Option<i64>,
+    pub duration_ms: Option<i64>,
 }
 
 /// What the command of one attempt printed.
@@ -296,7 +220,7 @@ impl Store {
         let columns = self.columns();
         let query =
             format!("SELECT {columns} FROM duly_job {wanted} ORDER BY {order} LIMIT {}", filter.limit);
-        Ok(self.rows::<Row>(&Sql::once(query).bind_all(values))?.into_iter().map(Job::from).collect())
+        self.rows(&Sql::once(query).bind_all(values))
     }
 
     /// Job `id`, if there is one.
@@ -306,7 +230,7 @@ impl Store {
     /// When the database fails.
     pub fn job(&mut self, id: i64) -> Result<Option<Job>, StoreError> {
         let query = format!("SELECT {} FROM duly_job WHERE id = ?", self.columns());
-        Ok(self.rows::<Row>(&Sql::new(query).bind(id))?.pop().map(Job::from))
+        Ok(self.rows::<Job>(&Sql::new(query).bind(id))?.pop())
     }
 
     /// The ended attempts of job `id`, oldest first.
@@ -317,22 +241,7 @@ impl Store {
     pub fn attempts(&mut self, id: i64) -> Result<Vec<AttemptRow>, StoreError> {
         let query = "SELECT attempt, fence, outcome, exit_code, signal_number, reason, host, started_at, finished_at, \
                      duration_ms FROM duly_attempt WHERE job_id = ? ORDER BY fence";
-        let rows: Vec<AttemptSql> = self.rows(&Sql::new(query).bind(id))?;
-        Ok(rows
-            .into_iter()
-            .map(|row| AttemptRow {
-                attempt: row.attempt,
-                fence: row.fence,
-                outcome: row.outcome,
-                exit_code: row.exit_code,
-                signal: row.signal_number,
-                reason: row.reason,
-                host: row.host,
-                started_at: utc(row.started_at),
-                finished_at: utc(row.finished_at),
-                duration_ms: row.duration_ms,
-            })
-            .collect())
+        self.rows(&Sql::new(query).bind(id))
     }
 
     /// What the attempts of job `id` printed, oldest first.
@@ -392,8 +301,8 @@ impl Store {
         );
         let mut latest = BTreeMap::new();
         for name in names {
-            if let Some(row) = self.rows::<Row>(&Sql::new(query.clone()).bind(name))?.pop() {
-                latest.insert(name.to_owned(), Job::from(row));
+            if let Some(job) = self.rows::<Job>(&Sql::new(query.clone()).bind(name))?.pop() {
+                latest.insert(name.to_owned(), job);
             }
         }
         Ok(latest)

@@ -5,11 +5,14 @@
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql};
 use diesel::mysql::Mysql;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Nullable, Text, Untyped};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamp, Untyped};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, RunQueryDsl};
+
+use crate::job::State;
 
 /// A value of a statement.
 #[derive(Debug, Clone)]
@@ -92,6 +95,46 @@ impl From<Option<DateTime<Utc>>> for Value {
 /// A stored time, which is UTC by contract.
 pub(super) fn utc(stored: Option<NaiveDateTime>) -> Option<DateTime<Utc>> {
     stored.map(|at| at.and_utc())
+}
+
+/// A time as a row has it, for `deserialize_as`.
+pub(super) struct StoredTime(Option<DateTime<Utc>>);
+
+impl<DB: Backend> FromSql<Nullable<Timestamp>, DB> for StoredTime
+where
+    NaiveDateTime: FromSql<Timestamp, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(utc(Some(NaiveDateTime::from_sql(bytes)?))))
+    }
+
+    fn from_nullable_sql(bytes: Option<DB::RawValue<'_>>) -> deserialize::Result<Self> {
+        bytes.map_or(Ok(Self(None)), Self::from_sql)
+    }
+}
+
+impl From<StoredTime> for Option<DateTime<Utc>> {
+    fn from(stored: StoredTime) -> Self {
+        stored.0
+    }
+}
+
+/// A state as a row has it, for `deserialize_as`.
+pub(super) struct StoredState(State);
+
+impl<DB: Backend> FromSql<Text, DB> for StoredState
+where
+    String: FromSql<Text, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(String::from_sql(bytes)?.parse()?))
+    }
+}
+
+impl From<StoredState> for State {
+    fn from(stored: StoredState) -> Self {
+        stored.0
+    }
 }
 
 /// A statement under construction.

@@ -1,0 +1,149 @@
+//! The part of a drain that claims: for the slots that are free, and ahead of the workers where jobs are short.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::drain::{Drain, Event};
+use crate::process::clock::since_boot;
+use crate::store::{ClaimRequest, Claimed, StoreError};
+
+/// How much work is claimed ahead of the workers, at most, as time and as jobs.
+const AHEAD: Duration = Duration::from_millis(50);
+const AHEAD_JOBS: usize = 24;
+
+impl Drain {
+    /// Claims for the slots that are free, and ahead of the workers where jobs are short.
+    pub(super) fn claim(&mut self) -> Result<()> {
+        let (active, queued) = self.queue.load();
+        let most =
+            self.tick.options.concurrency.unwrap_or(usize::MAX).min(self.tick.config.runner.concurrency);
+        let ahead = self.ahead(most);
+        if queued > ahead / 2 || (queued > 0 && ahead == 0) || active + queued >= most + ahead {
+            return Ok(());
+        }
+        let slots = self.slots.take(most).context("cannot take a slot of this host")?;
+        let ahead = if slots == 0 { 0 } else { self.ahead(slots) };
+        let mut wanted = (slots + ahead).saturating_sub(active + queued);
+        if let Some(limit) = self.tick.options.limit {
+            wanted = wanted.min(usize::try_from(limit - self.started).unwrap_or(usize::MAX));
+        }
+        self.queue.permit(slots);
+        if slots == 0 {
+            // Other ticks have them all, and take on what is startable: no reason to wait here.
+            self.may_claim = false;
+            return Ok(());
+        }
+        if wanted > 0 {
+            let got = self.claim_from_queues(wanted)?;
+            // Nothing more until a duty, an end or a promotion says so.
+            self.may_claim = got == wanted;
+        }
+        let (active, queued) = self.queue.load();
+        self.slots.keep((active + queued).min(slots));
+        self.queue.permit(self.slots.held());
+        self.start_workers()
+    }
+
+    /// How many jobs the workers get through while the database is busy with a batch.
+    fn ahead(&self, slots: usize) -> usize {
+        let Some(pace) = self.pace else { return 0 };
+        let jobs = AHEAD.as_nanos() * slots as u128 / pace.as_nanos().max(1);
+        usize::try_from(jobs).unwrap_or(AHEAD_JOBS).min(AHEAD_JOBS)
+    }
+
+    fn claim_from_queues(&mut self, wanted: usize) -> Result<usize> {
+        let config = Arc::clone(&self.tick.config);
+        let mut got = 0;
+        for queue in self.tick.options.queues.clone() {
+            if got >= wanted {
+                break;
+            }
+            let lease = config.runner.lease;
+            let me = self.tick.me.clone();
+            let request =
+                ClaimRequest { queue: &queue, limit: wanted - got, owner: &me.owner, host: &me.host, lease };
+            let asked = since_boot();
+            let claims = match self.tick.store.claim(request, &|name| config.definition(name).is_some()) {
+                Ok(claims) => claims,
+                Err(err) => return self.after_failed_claim(err, asked).map(|found| got + found),
+            };
+            self.tick.complain(claims.undeclared);
+            got += claims.jobs.len();
+            let mut jobs = claims.jobs.into_iter();
+            while let Some(job) = jobs.next() {
+                let claim = (job.id, job.fence);
+                if let Err(err) = self.begin(job, asked) {
+                    let rest: Vec<(i64, i64)> =
+                        std::iter::once(claim).chain(jobs.map(|job| (job.id, job.fence))).collect();
+                    self.tick.store.hand_back(&me.owner, &rest).context("cannot hand jobs back")?;
+                    return Err(err);
+                }
+            }
+        }
+        Ok(got)
+    }
+
+    /// The answer to the claim was lost: the database knows what was claimed.
+    fn after_failed_claim(&mut self, err: StoreError, asked: Duration) -> Result<usize> {
+        if !matches!(err, StoreError::Away(_) | StoreError::Conflict(_)) {
+            return Err(err).context("cannot claim jobs");
+        }
+        let owner = self.tick.me.owner.clone();
+        if let StoreError::Conflict(why) = &err {
+            log::debug!("nothing claimed for now: {why}");
+            return Ok(0);
+        }
+        let (held, asked) = {
+            let mut asked = asked;
+            let lease = self.tick.config.runner.lease;
+            let held = self.patiently("claiming jobs", &err, |store| {
+                let held = store.held_by(&owner)?;
+                let ids: Vec<i64> = held.iter().map(|job| job.id).collect();
+                asked = since_boot();
+                if !ids.is_empty() {
+                    store.renew(&owner, &ids, lease)?;
+                }
+                Ok(held)
+            })?;
+            (held, asked)
+        };
+        let mut found = 0;
+        for job in held {
+            // Not what this runner executes already, and not what it has given up.
+            if !self.under_way.has(job.id, job.fence) && !self.lost.contains(&(job.id, job.fence)) {
+                self.begin(job, asked)?;
+                found += 1;
+            }
+        }
+        Ok(found)
+    }
+
+    fn begin(&mut self, job: Claimed, asked: Duration) -> Result<()> {
+        let lease = self.tick.config.runner.lease;
+        let held = self.under_way.add(job, asked, lease).context("cannot make a stop switch")?;
+        self.started += 1;
+        self.queue.push(held);
+        Ok(())
+    }
+
+    fn start_workers(&mut self) -> Result<()> {
+        while self.workers.len() < self.slots.held() {
+            let (queue, bench, sender) =
+                (Arc::clone(&self.queue), Arc::clone(&self.bench), self.sender.clone());
+            let line = self.workers.len();
+            let worker = std::thread::Builder::new().name(format!("worker-{line}")).spawn(move || {
+                while let Some(held) = queue.next() {
+                    let report = bench.execute(&held, line);
+                    queue.done();
+                    if sender.send(Event::Report(held, report)).is_err() {
+                        return;
+                    }
+                }
+            });
+            self.workers.push(worker.context("cannot start a thread")?);
+        }
+        Ok(())
+    }
+}
