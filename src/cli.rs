@@ -67,6 +67,14 @@ pub enum Command {
     /// Put in a new job like one that has ended, and print its id
     #[command(after_help = "Example:\n  duly retry 42")]
     Retry(IdArgs),
+    /// Start nothing new of a job, a queue or everything, until it is resumed
+    #[command(
+        after_help = "Example:\n  duly pause --queue orders --until '2026-03-01 06:00' --reason 'the ERP is down'"
+    )]
+    Pause(PauseArgs),
+    /// End a pause
+    #[command(after_help = "Example:\n  duly resume --queue orders")]
+    Resume(ResumeArgs),
     /// Delete jobs that ended long enough ago
     #[command(after_help = "Example:\n  duly clean-up --max-retention '7 days' --per-call 1000")]
     CleanUp(CleanUpArgs),
@@ -123,6 +131,9 @@ pub struct RunJobArgs {
     /// If it fails, queue it for retry, in QUEUE or its own queue
     #[arg(long, value_name = "QUEUE", num_args = 0..=1, require_equals = true)]
     pub retry: Option<Option<String>>,
+    /// Run it although it is paused, at its limit, or one that must be unique has not ended
+    #[arg(long)]
+    pub force: bool,
     /// Parameters in place of the configured ones
     #[arg(last = true, value_name = "PARAM")]
     pub params: Vec<String>,
@@ -146,6 +157,9 @@ pub struct EnqueueArgs {
     /// -100 to 100, higher first
     #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
     pub priority: Option<i32>,
+    /// Refuse it while another job with this key has not ended
+    #[arg(long, value_name = "KEY")]
+    pub unique_key: Option<String>,
     /// After job ID has ended as asked: success (default), failure or always; may be given several times
     #[arg(long, value_name = "ID[:END]", value_parser = parse_after)]
     pub after: Vec<(i64, On)>,
@@ -153,7 +167,7 @@ pub struct EnqueueArgs {
     #[expect(missing_docs, reason = "flattened: its fields carry the help")]
     pub target: TargetArgs,
     /// Read jobs from FILE, or - for standard input: one JSON object a line
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "queue", "at", "wait", "priority", "after", "target_id", "target_type", "params"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "queue", "at", "wait", "priority", "unique_key", "after", "target_id", "target_type", "params"])]
     pub batch: Option<PathBuf>,
     /// Parameters in place of the configured ones
     #[arg(last = true, value_name = "PARAM")]
@@ -235,6 +249,42 @@ pub struct ShowArgs {
 pub struct IdArgs {
     /// The job's id
     pub id: i64,
+}
+
+/// What is paused or resumed.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ScopeArgs {
+    /// The name of a declared job
+    pub name: Option<String>,
+    /// A queue
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// Everything
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Arguments of `pause`.
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its fields carry the help")]
+    pub scope: ScopeArgs,
+    /// Until this time, such as '2026-03-01 06:00' (UTC)
+    #[arg(long, value_name = "TIME", value_parser = instant::parse)]
+    pub until: Option<DateTime<Utc>>,
+    /// Why, for those who wonder
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Arguments of `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its fields carry the help")]
+    pub scope: ScopeArgs,
 }
 
 /// Arguments of `clean-up`.

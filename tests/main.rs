@@ -14,6 +14,7 @@ mod crash;
 mod enqueue;
 mod execute;
 mod harness;
+mod limits;
 mod migrate;
 mod once;
 mod queries;

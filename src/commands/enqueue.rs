@@ -25,8 +25,8 @@ const BATCH: usize = 10_000;
 const TOLD: usize = 20;
 
 /// What a line of a batch may say.
-const KEYS: [&str; 9] =
-    ["name", "params", "queue", "priority", "at", "in", "after", "target_type", "target_id"];
+const KEYS: [&str; 10] =
+    ["name", "params", "queue", "priority", "at", "in", "after", "unique_key", "target_type", "target_id"];
 
 /// One line of a batch.
 struct Line(Map<String, Value>);
@@ -94,6 +94,7 @@ fn from_arguments(config: &Config, args: EnqueueArgs) -> Result<NewJob> {
         (None, Some(wait)) => Start::In(wait),
         (None, None) => Start::Now,
     };
+    job.unique_key = args.unique_key;
     job.priority = args.priority.unwrap_or(job.priority);
     if !args.params.is_empty() {
         job.params = args.params;
@@ -155,6 +156,7 @@ fn read_line(config: &Config, line: &[u8]) -> Result<NewJob, String> {
         }
         job.priority = priority;
     }
+    job.unique_key = line.take("unique_key")?;
     job.params = line.take("params")?.unwrap_or(job.params);
     job.target = (line.take("target_type")?, line.take("target_id")?);
     let after: Vec<i64> = line.take("after")?.unwrap_or_default();
@@ -172,6 +174,9 @@ fn check(job: &NewJob, definition: &Definition) -> Result<(), String> {
         |text: &Option<String>, most: usize| text.as_ref().is_some_and(|t| t.chars().count() > most);
     if too_long(&job.target.0, 100) || too_long(&job.target.1, 190) {
         return Err("a target's type has at most 100 characters, its id at most 190".to_owned());
+    }
+    if too_long(&job.unique_key, 190) {
+        return Err("a unique key has at most 190 characters".to_owned());
     }
     if job.params.iter().any(|param| param.contains('\0')) {
         return Err("params have a NUL byte, which no command line can hold".to_owned());

@@ -9,13 +9,17 @@ use crate::cli::JsonArgs;
 use crate::exit_code::ExitCode;
 use crate::job::Definition;
 use crate::render::{self, Style, Table, utc_time};
-use crate::store::Job;
+use crate::store::{Job, Pause};
 
 pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<ExitCode> {
     let (config, mut store) = context.open()?;
     let now = store.time().context("cannot ask the database for its time")?;
     let names = config.definitions.iter().map(|definition| definition.name.as_str());
     let latest = store.latest_of(names).context("cannot read the latest jobs")?;
+    let pauses = store.pauses().context("cannot read the pauses")?;
+    let pause_of = |definition: &Definition| {
+        pauses.iter().find(|pause| pause.holds(&definition.name, &definition.queue))
+    };
     let rows = || {
         config.definitions.iter().map(|definition| {
             let next = definition
@@ -27,19 +31,26 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<ExitCode> {
         })
     };
     if args.json {
-        let list: Value = rows().map(|(definition, next, last)| as_json(definition, next, last)).collect();
+        let list: Value = rows()
+            .map(|(definition, next, last)| as_json(definition, next, last, pause_of(definition)))
+            .collect();
         render::answer(&render::json::text(&list))?;
     } else {
         let mut table = Table::new(&["NAME", "DESCRIPTION", "SCHEDULE", "NEXT (UTC)", "LAST"]);
         for (definition, next, last) in rows() {
-            table.row(as_row(definition, next, last));
+            table.row(as_row(definition, next, last, pause_of(definition)));
         }
         render::answer(&table.text())?;
     }
     Ok(ExitCode::Success)
 }
 
-fn as_json(definition: &Definition, next: Option<DateTime<Utc>>, last: Option<&Job>) -> Value {
+fn as_json(
+    definition: &Definition,
+    next: Option<DateTime<Utc>>,
+    last: Option<&Job>,
+    pause: Option<&Pause>,
+) -> Value {
     let schedule = definition.schedule.as_ref();
     json!({
         "name": definition.name,
@@ -51,11 +62,23 @@ fn as_json(definition: &Definition, next: Option<DateTime<Utc>>, last: Option<&J
         "next_at": render::json::time(next),
         "queue": definition.queue,
         "dependents": definition.dependents,
+        "paused": pause.map(|pause| json!({
+            "scope": pause.scope,
+            "since": render::json::time(pause.paused_at),
+            "until": render::json::time(pause.until_at),
+            "by": pause.paused_by,
+            "reason": pause.reason,
+        })),
         "last": last.map(render::json::job),
     })
 }
 
-fn as_row(definition: &Definition, next: Option<DateTime<Utc>>, last: Option<&Job>) -> [(String, Style); 5] {
+fn as_row(
+    definition: &Definition,
+    next: Option<DateTime<Utc>>,
+    last: Option<&Job>,
+    pause: Option<&Pause>,
+) -> [(String, Style); 5] {
     let description = definition.description.as_ref().or(definition.label.as_ref());
     let schedule = match &definition.schedule {
         Some(schedule) if definition.enabled => schedule.expression.clone(),
@@ -72,7 +95,10 @@ fn as_row(definition: &Definition, next: Option<DateTime<Utc>>, last: Option<&Jo
         (definition.name.clone(), Style::Plain),
         (description.cloned().unwrap_or_else(|| "-".to_owned()), Style::Plain),
         (schedule, Style::Plain),
-        (utc_time(next), Style::Plain),
+        match pause {
+            Some(pause) => (format!("paused by {}", pause.paused_by.as_deref().unwrap_or("-")), Style::Bad),
+            None => (utc_time(next), Style::Plain),
+        },
         (result, style),
     ]
 }

@@ -9,6 +9,8 @@ mod jobs;
 mod list;
 mod migrate;
 mod next;
+mod pause;
+mod resume;
 mod retry;
 mod run;
 mod run_job;
@@ -104,6 +106,8 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Show(args) => show::run(&context, &args),
         Command::Cancel(args) => cancel::run(&context, &args),
         Command::Retry(args) => retry::run(&context, &args),
+        Command::Pause(args) => pause::run(&context, args),
+        Command::Resume(args) => resume::run(&context, args),
         Command::CleanUp(args) => clean_up::run(&context, &args),
         Command::Migrate(args) => migrate::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
@@ -114,6 +118,16 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
 /// Prints one line about an error; returns the code to exit with.
 #[must_use]
 pub fn explain(err: &anyhow::Error) -> ExitCode {
+    // Whoever asked for a job that is there already gets its id, as if it had been put in.
+    let taken = err.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(StoreError::Taken { id, .. }) => Some(*id),
+        _ => None,
+    });
+    if let Some(id) = taken
+        && let Err(unwritten) = crate::render::answer(&id.to_string())
+    {
+        log::debug!("{unwritten}");
+    }
     let mut stderr = std::io::stderr().lock();
     if let Some(problems) = err.downcast_ref::<ConfigError>() {
         // One line for each problem.
@@ -129,9 +143,12 @@ pub fn explain(err: &anyhow::Error) -> ExitCode {
     let is_unknown = |err: &anyhow::Error| {
         err.chain().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Unknown(_))))
     };
+    let is_refused = err.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(StoreError::Taken { .. } | StoreError::HeldBack(_)))
+    });
     match err {
         err if err.is::<Usage>() || is_unknown(err) => ExitCode::Usage,
-        err if err.is::<Refused>() => ExitCode::Refused,
+        err if err.is::<Refused>() || is_refused => ExitCode::Refused,
         _ => ExitCode::Failure,
     }
 }

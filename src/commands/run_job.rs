@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Context, definition, require_queue};
 use crate::cli::RunJobArgs;
 use crate::exit_code::ExitCode;
-use crate::job::{Outcome, State};
+use crate::job::{Outcome, State, Unique};
 use crate::render;
 use crate::runner::by_hand;
 use crate::store::NewJob;
@@ -17,6 +17,9 @@ pub(super) fn run(context: &Context, args: RunJobArgs) -> Result<ExitCode> {
     if !args.params.is_empty() {
         job.params = args.params;
     }
+    if args.force {
+        job.unique = Unique::No;
+    }
     job.target = (args.target.target_type, args.target.target_id);
     match args.retry {
         None => job.max_attempts = 1,
@@ -27,7 +30,7 @@ pub(super) fn run(context: &Context, args: RunJobArgs) -> Result<ExitCode> {
         }
     }
     let store = crate::runner::open(&config)?;
-    let done = by_hand::run(config, store, &job, &mut *render::raw_output())?;
+    let done = by_hand::run(config, store, &job, args.force, &mut *render::raw_output())?;
     match (done.state, done.signal) {
         (State::Success, _) => return Ok(ExitCode::Success),
         (state, Some(signal)) => {

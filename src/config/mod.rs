@@ -20,6 +20,7 @@ mod validate;
 mod validate_jobs;
 mod values;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct Config {
     pub runner: RunnerConfig,
     /// Names of the queues in the order of the file; `default` is always one of them.
     pub queues: Vec<String>,
+    /// How many jobs of a queue run at once over all hosts, where that is limited.
+    pub queue_limits: BTreeMap<String, u32>,
     /// What was declared.
     pub definitions: Definitions,
     /// How long ended jobs are kept.

@@ -11,8 +11,8 @@ use chrono_tz::Tz;
 
 use super::node::Node;
 use super::read::{Limit, Named, Read, Reader, Span, Whole};
-use super::values::{CommandLine, Factor, Share, Size, Unique};
-use crate::job::{CatchUp, OnOrphan, Overlap};
+use super::values::{CommandLine, Factor, Share, Size};
+use crate::job::{CatchUp, OnOrphan, Overlap, Unique};
 
 /// Reads the text of a file as YAML.
 ///
@@ -92,8 +92,7 @@ section! {
 
 section! {
     /// An entry of `queues`.
-    Queue {}
-    later { concurrency: Count }
+    Queue { concurrency: Count }
 }
 
 section! {
@@ -145,10 +144,10 @@ section! {
         env: BTreeMap<String, String>,
         cwd: String,
         enabled: bool,
-    }
-    later {
         unique: Unique,
         concurrency: Count,
+    }
+    later {
         time_before_stale: Span,
         targets: Targets,
         on_success: CommandLine,

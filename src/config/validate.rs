@@ -1,5 +1,6 @@
 //! From the mirror of jobs.yaml to a [`Config`]: defaults, bounds, and what the environment says otherwise.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ pub(super) fn config(
     let raw = File::read(node, &mut reader).unwrap_or_default();
     // Its form is checked even where something else wins.
     let in_file = database(raw.database.as_deref(), folder, &mut reader);
-    let queues = queues(raw.queues, &mut reader);
+    let (queues, queue_limits) = queues(raw.queues, &mut reader);
     let runner = runner(raw.runner.unwrap_or_default(), folder, environment, &mut reader);
     let retention = retention(raw.retention.unwrap_or_default());
     let inherited = Inherited {
@@ -56,9 +57,15 @@ pub(super) fn config(
     let definitions = definitions(raw.jobs.unwrap_or_default(), &inherited, &mut reader);
     problems.extend(reader.finish(file));
     match named_outside.ok().flatten().or(in_file) {
-        Some(database) if problems.is_empty() => {
-            Ok(Config { path: source.path.clone(), database, runner, queues, definitions, retention })
-        }
+        Some(database) if problems.is_empty() => Ok(Config {
+            path: source.path.clone(),
+            database,
+            runner,
+            queues,
+            queue_limits,
+            definitions,
+            retention,
+        }),
         Some(_) | None => Err(problems),
     }
 }
@@ -72,8 +79,15 @@ fn database(url: Option<&str>, folder: &Path, reader: &mut Reader<'_>) -> Option
     })
 }
 
-fn queues(declared: Option<Named<raw::Queue>>, reader: &mut Reader<'_>) -> Vec<String> {
-    let mut names: Vec<String> = declared.unwrap_or_default().0.into_iter().map(|(name, _)| name).collect();
+/// The names in the order of the file, and how many jobs may run at once where that is limited.
+fn queues(
+    declared: Option<Named<raw::Queue>>,
+    reader: &mut Reader<'_>,
+) -> (Vec<String>, BTreeMap<String, u32>) {
+    let declared = declared.unwrap_or_default().0;
+    let limit = |queue: &raw::Queue| queue.concurrency.as_ref().map(|Whole(count)| count.unsigned_abs());
+    let limits = declared.iter().filter_map(|(name, queue)| Some((name.clone(), limit(queue)?))).collect();
+    let mut names: Vec<String> = declared.into_iter().map(|(name, _)| name).collect();
     reader.within("queues", |reader| {
         for name in names.iter().filter(|name| !is_valid_name(name)) {
             reader.problem_at(name, format!("`{name}` cannot name a queue; expected {NAME_RULE}"));
@@ -82,7 +96,7 @@ fn queues(declared: Option<Named<raw::Queue>>, reader: &mut Reader<'_>) -> Vec<S
     if !names.iter().any(|name| name == DEFAULT_QUEUE) {
         names.insert(0, DEFAULT_QUEUE.to_owned());
     }
-    names
+    (names, limits)
 }
 
 fn runner(

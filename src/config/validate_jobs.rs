@@ -123,6 +123,8 @@ fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut 
         backoff: backoff(job.backoff, defaults.backoff),
         permanent_exit_codes: job.permanent_exit_codes.unwrap_or_default().into_iter().map(|c| c.0).collect(),
         on_orphan: job.on_orphan.unwrap_or_default(),
+        unique: job.unique.unwrap_or_default(),
+        concurrency: job.concurrency.map(|Whole(count)| count.unsigned_abs()),
         output_limit: job.output_limit.map_or(defaults.output_limit, |size| size.0),
         env: environment(job.env.unwrap_or_default(), reader),
         cwd: folder(job.cwd, inherited.folder, reader),

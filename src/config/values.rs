@@ -5,7 +5,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use super::nearest::nearest;
 use super::node::Node;
 use super::read::{Read, Reader, number};
-use crate::job::{CatchUp, OnOrphan, Overlap};
+use crate::job::{CatchUp, OnOrphan, Overlap, Unique};
 
 /// A command: text is split as a shell splits words, a list is taken as it is. Never empty.
 pub(super) enum CommandLine {
@@ -86,12 +86,9 @@ impl Read for Share {
     }
 }
 
-/// `true`, `false` or `args`.
-pub(super) struct Unique;
-
 impl Read for Unique {
     fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
-        reader.choice(node, &[("true", ()), ("false", ()), ("args", ())]).map(|()| Self)
+        reader.choice(node, &[("true", Self::Name), ("false", Self::No), ("args", Self::Args)])
     }
 }
 

@@ -58,6 +58,38 @@ pub enum OnOrphan {
     Stale,
 }
 
+/// How many not-ended jobs of a definition there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unique {
+    /// Any number.
+    #[default]
+    No,
+    /// One per name.
+    Name,
+    /// One per name, parameters and target.
+    Args,
+}
+
+impl Unique {
+    /// What only one not-ended job can have, as it is stored; `None` where there may be any number.
+    #[must_use]
+    pub fn key(
+        self,
+        name: &str,
+        params: &[String],
+        target: &(Option<String>, Option<String>),
+    ) -> Option<String> {
+        match self {
+            Self::No => None,
+            Self::Name => Some(format!("name:{name}")),
+            Self::Args => {
+                let all = serde_json::json!([params, target.0, target.1]).to_string();
+                Some(format!("args:{name}:{:016x}", super::fnv1a(all.as_bytes())))
+            }
+        }
+    }
+}
+
 /// What is declared under one name: what to start, when, and what to do if it goes wrong.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
@@ -89,6 +121,10 @@ pub struct Definition {
     pub permanent_exit_codes: Vec<i32>,
     /// What becomes of a job whose runner vanished.
     pub on_orphan: OnOrphan,
+    /// How many not-ended jobs there may be.
+    pub unique: Unique,
+    /// Running at once over all hosts, at least 1; `None` is any number.
+    pub concurrency: Option<u32>,
     /// Bytes of output kept per attempt, half from its head and half from its tail.
     pub output_limit: u64,
     /// Environment variables added to the runner's own.

@@ -1,6 +1,7 @@
 //! `run-job`: one job now, in the foreground, its output shown as it comes and recorded.
 //!
-//! The job is inserted as already claimed, so no runner can be quicker. It takes no slot: a person asked for it.
+//! The job is inserted as already claimed, so no runner can be quicker. It takes no slot of the host: a person asked for
+//! it. What holds over all hosts (`unique`, limits, pauses) holds for it too, unless it is forced.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::process::clock::since_boot;
 use crate::process::ledger::{Ledger, output_path};
 use crate::process::signals::on_stop_signal;
 use crate::process::stop::StopReason;
-use crate::store::{Finished, NewJob, Store, StoreError};
+use crate::store::{ClaimRequest, Claimed, Finished, Limits, NewJob, Store, StoreError};
 
 /// How often output is looked for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -40,10 +41,18 @@ pub struct ByHand {
 
 /// Puts `job` in, executes it here, writes its output to `show` as it comes, and records the result.
 ///
+/// `is_forced` passes over a pause and limits.
+///
 /// # Errors
 ///
 /// When the tool cannot work; a result that cannot be written is kept for the next tick.
-pub fn run(config: Config, mut store: Store, job: &NewJob, show: &mut dyn Write) -> Result<ByHand> {
+pub fn run(
+    config: Config,
+    mut store: Store,
+    job: &NewJob,
+    is_forced: bool,
+    show: &mut dyn Write,
+) -> Result<ByHand> {
     let folder = super::state_folder(&config)?;
     let me = Identity::new();
     let config = Arc::new(config);
@@ -53,10 +62,7 @@ pub fn run(config: Config, mut store: Store, job: &NewJob, show: &mut dyn Write)
     let bench = Arc::new(Bench { config: Arc::clone(&config), folder: folder.clone(), ledger });
     let under_way = Arc::new(UnderWay::default());
     let asked = since_boot();
-    let declared = |name: &str| config.definition(name);
-    let claimed = store
-        .insert_claimed(job, &declared, &me.owner, &me.host, lease)
-        .with_context(|| format!("cannot put job `{}` in", job.name))?;
+    let claimed = claim(&mut store, &config, job, &me, is_forced)?;
     let (id, path) = (claimed.id, output_path(&folder, claimed.id, claimed.fence));
     let held = under_way.add(claimed, asked, lease).context("cannot make a stop switch")?;
 
@@ -117,6 +123,23 @@ pub fn run(config: Config, mut store: Store, job: &NewJob, show: &mut dyn Write)
         anyhow!("the result of job {id} came too late and was dropped: its claim no longer holds")
     })?;
     Ok(ByHand { id, outcome: ended.outcome.clone(), state, signal: signals.try_recv().ok() })
+}
+
+fn claim(
+    store: &mut Store,
+    config: &Config,
+    job: &NewJob,
+    me: &Identity,
+    is_forced: bool,
+) -> Result<Claimed> {
+    let declared = |name: &str| config.definition(name);
+    let limit_of = |name: &str| config.definition(name).and_then(|definition| definition.concurrency);
+    let limits = Limits { queue: config.queue_limits.get(&job.queue).copied(), name: &limit_of };
+    let lease = config.runner.lease;
+    let request = ClaimRequest { queue: &job.queue, limit: 1, owner: &me.owner, host: &me.host, lease };
+    store
+        .insert_claimed(job, limits, &declared, request, is_forced)
+        .with_context(|| format!("cannot put job `{}` in", job.name))
 }
 
 /// Writes the result, waiting for a database that is away as long as the lease it began with.

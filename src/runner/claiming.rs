@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::drain::{Drain, Event};
 use crate::process::clock::since_boot;
-use crate::store::{ClaimRequest, Claimed, StoreError};
+use crate::store::{ClaimRequest, Claimed, Limits, StoreError};
 
 /// How much work is claimed ahead of the workers, at most, as time and as jobs.
 const AHEAD: Duration = Duration::from_millis(50);
@@ -65,7 +65,10 @@ impl Drain {
             let request =
                 ClaimRequest { queue: &queue, limit: wanted - got, owner: &me.owner, host: &me.host, lease };
             let asked = since_boot();
-            let claims = match self.tick.store.claim(request, &|name| config.definition(name).is_some()) {
+            let limit_of = |name: &str| config.definition(name).and_then(|definition| definition.concurrency);
+            let limits = Limits { queue: config.queue_limits.get(&queue).copied(), name: &limit_of };
+            let is_declared = |name: &str| config.definition(name).is_some();
+            let claims = match self.tick.store.claim(request, limits, &is_declared) {
                 Ok(claims) => claims,
                 Err(err) => return self.after_failed_claim(err, asked).map(|found| got + found),
             };

@@ -10,7 +10,7 @@ use super::enqueue::{Declared, params_json};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, marks};
-use crate::job::{Action, Definition, parse_params};
+use crate::job::{Action, Definition, Unique, parse_params};
 
 /// Rows moved in one transaction.
 const BATCH: usize = 500;
@@ -25,6 +25,10 @@ struct NewRow {
     params: Option<String>,
     #[diesel(sql_type = Nullable<BigInt>)]
     priority: Option<i64>,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_type: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_id: Option<String>,
     #[diesel(sql_type = BigInt)]
     has_bad_time: i64,
 }
@@ -94,7 +98,7 @@ impl Store {
             count => format!(" AND name NOT IN ({})", marks(count)),
         };
         let query = format!(
-            "SELECT id, name, params, CAST(priority AS SIGNED) AS priority, \
+            "SELECT id, name, params, target_type, target_id, CAST(priority AS SIGNED) AS priority, \
              CASE WHEN run_at IS NOT NULL AND {} IS NULL THEN 1 ELSE 0 END AS has_bad_time FROM duly_job \
              WHERE state = 'new' AND (queue IS NULL OR queue IN ({})){but} ORDER BY id LIMIT {BATCH}{}",
             self.readable("run_at"),
@@ -119,7 +123,13 @@ impl Store {
         }
         for (name, ids) in fine {
             let Some(definition) = declared(name) else { continue };
-            done += self.fill_in(definition, &ids)?;
+            let ids = if definition.unique == Unique::No {
+                done += self.fill_in(definition, &ids)?;
+                ids
+            } else {
+                done += ids.len();
+                self.fill_in_unique(definition, rows.iter().filter(|row| ids.contains(&row.id)))?
+            };
             if !definition.dependents.is_empty() {
                 for id in ids {
                     self.add_dependents(id, name, declared)?;
@@ -136,7 +146,7 @@ impl Store {
              priority_order = -COALESCE(priority, ?), priority = COALESCE(priority, ?), \
              queue = COALESCE(queue, ?), run_at = COALESCE({run_at}, {now}), params = COALESCE(params, ?), \
              max_attempts = COALESCE(max_attempts, ?), attempts = 0, fence = 0, owner = NULL, lease_until = NULL, \
-             slot_key = NULL WHERE id IN ({}) AND state = 'new'",
+             slot_key = NULL, name_slot_key = NULL WHERE id IN ({}) AND state = 'new'",
             marks(ids.len())
         );
         let sql = Sql::once(update)
@@ -147,6 +157,41 @@ impl Store {
             .bind(definition.max_attempts)
             .bind_all(ids.iter().copied());
         self.execute(&sql)
+    }
+
+    /// One by one, since each may find that its key is taken; returns those that are taken in.
+    fn fill_in_unique<'a>(
+        &mut self,
+        definition: &Definition,
+        rows: impl Iterator<Item = &'a NewRow>,
+    ) -> Result<Vec<i64>, StoreError> {
+        let mut taken_in = Vec::new();
+        for row in rows {
+            let params = row.params.as_deref().map(parse_params);
+            let params = params.and_then(Result::ok).unwrap_or_else(|| definition.params.clone());
+            let target = (row.target_type.clone(), row.target_id.clone());
+            let key = definition.unique.key(&definition.name, &params, &target);
+            let update =
+                "UPDATE duly_job SET unique_key = COALESCE(unique_key, ?) WHERE id = ? AND state = 'new'";
+            match self.execute(&Sql::new(update).bind(key).bind(row.id)) {
+                Ok(_) => {
+                    self.fill_in(definition, &[row.id])?;
+                    taken_in.push(row.id);
+                }
+                Err(err) if err.is_taken_key("unique_key") => self.refuse_second(row.id)?,
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(taken_in)
+    }
+
+    fn refuse_second(&mut self, id: i64) -> Result<(), StoreError> {
+        let update = format!(
+            "UPDATE duly_job SET state = 'cancelled', outcome = 'cancelled', finished_at = {}, unique_key = NULL, \
+             reason = 'refused: another job of the same unique key had not ended' WHERE id = ? AND state = 'new'",
+            self.now()
+        );
+        self.execute(&Sql::new(update).bind(id)).map(drop)
     }
 
     fn refuse(&mut self, id: i64, why: &str) -> Result<(), StoreError> {

@@ -14,6 +14,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use super::connection::Store;
 use super::enqueue::{Declared, NewJob, micros, no_answer};
 use super::error::StoreError;
+use super::limits::Limits;
 use super::sql::{Sql, marks, padded_marks, utc};
 
 /// Who wants how many jobs of which queue.
@@ -52,6 +53,24 @@ pub struct Claimed {
     pub scheduled_for: Option<DateTime<Utc>>,
     /// Its root job.
     pub root_id: Option<i64>,
+}
+
+/// Names that a claim leaves alone.
+#[derive(Debug, Default)]
+struct PassedOver {
+    undeclared: BTreeSet<String>,
+    /// Paused, or at their limits.
+    held_back: BTreeSet<String>,
+}
+
+impl PassedOver {
+    fn len(&self) -> usize {
+        self.undeclared.len() + self.held_back.len()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.undeclared.iter().chain(&self.held_back)
+    }
 }
 
 /// What a claim found.
@@ -112,6 +131,8 @@ impl ClaimRow {
 impl Store {
     /// Claims up to `request.limit` startable jobs whose names are declared, by priority, time and id.
     ///
+    /// Nothing of what is paused, and no more of what is limited than its limit leaves free.
+    ///
     /// # Errors
     ///
     /// When the database fails. After [`StoreError::Away`] it is not known whether the claim was made:
@@ -119,18 +140,16 @@ impl Store {
     pub fn claim(
         &mut self,
         request: ClaimRequest<'_>,
+        limits: Limits<'_>,
         is_declared: &dyn Fn(&str) -> bool,
     ) -> Result<Claims, StoreError> {
-        let mut undeclared = BTreeSet::new();
+        let mut passed = PassedOver::default();
         loop {
-            let before = undeclared.len();
-            let jobs = self.unit(|tx| tx.claim_once(request, is_declared, &mut undeclared))?;
-            // Names that nobody here may touch can fill the head of the queue: look past them.
-            if jobs.len() == request.limit || undeclared.len() == before {
-                return Ok(Claims { jobs, undeclared });
-            }
-            if !jobs.is_empty() {
-                return Ok(Claims { jobs, undeclared });
+            let before = passed.len();
+            let jobs = self.unit(|tx| tx.claim_once(request, limits, is_declared, &mut passed))?;
+            // Names that may not be touched can fill the head of the queue: look past them.
+            if !jobs.is_empty() || passed.len() == before {
+                return Ok(Claims { jobs, undeclared: passed.undeclared });
             }
         }
     }
@@ -138,24 +157,63 @@ impl Store {
     fn claim_once(
         &mut self,
         request: ClaimRequest<'_>,
+        limits: Limits<'_>,
         is_declared: &dyn Fn(&str) -> bool,
-        undeclared: &mut BTreeSet<String>,
+        passed: &mut PassedOver,
     ) -> Result<Vec<Claimed>, StoreError> {
-        let but = match undeclared.len() {
+        for pause in self.pauses_at_the_gate()? {
+            match pause.scope.strip_prefix("job:") {
+                Some(name) => passed.held_back.insert(name.to_owned()),
+                None if pause.holds("", request.queue) => return Ok(Vec::new()),
+                None => false,
+            };
+        }
+        let mut free = self.free_slots(request.queue, limits)?;
+        let room = Self::room(&free, request.limit);
+        if room == 0 {
+            return Ok(Vec::new());
+        }
+        let rows = self.startable(request.queue, room, limits, passed)?;
+        let mut mine = Vec::with_capacity(rows.len());
+        for row in rows {
+            if !is_declared(&row.name) {
+                passed.undeclared.insert(row.name);
+            } else if !limits.hold_for(&row.name) || self.take_slots(&row, limits, &mut free)? {
+                mine.push(row);
+            } else {
+                passed.held_back.insert(row.name);
+            }
+        }
+        self.move_to_running(request, mine)
+    }
+
+    /// Locks the head of the queue. Of a limited queue it waits for jobs that another claim has locked, so that a
+    /// queue with one slot keeps its order.
+    fn startable(
+        &mut self,
+        queue: &str,
+        limit: usize,
+        limits: Limits<'_>,
+        passed: &PassedOver,
+    ) -> Result<Vec<ClaimRow>, StoreError> {
+        let but = match passed.len() {
             0 => String::new(),
             count => format!(" AND name NOT IN ({})", marks(count)),
         };
+        let lock = if limits.queue.is_some() { self.for_update() } else { self.skip_locked() };
         let query = format!(
             "SELECT {CLAIM_COLUMNS} FROM duly_job WHERE state = 'pending' AND queue = ?{but} \
-             ORDER BY priority_order, run_at, id LIMIT ?{}",
-            self.skip_locked()
+             ORDER BY priority_order, run_at, id LIMIT ?{lock}"
         );
-        let limit = i64::try_from(request.limit).unwrap_or(i64::MAX);
-        let sql = Sql::new(query).bind(request.queue).bind_all(undeclared.iter()).bind(limit);
-        let rows: Vec<ClaimRow> = self.rows(&sql)?;
-        let (mine, others): (Vec<ClaimRow>, Vec<ClaimRow>) =
-            rows.into_iter().partition(|row| is_declared(&row.name));
-        undeclared.extend(others.into_iter().map(|row| row.name));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.rows(&Sql::new(query).bind(queue).bind_all(passed.names()).bind(limit))
+    }
+
+    fn move_to_running(
+        &mut self,
+        request: ClaimRequest<'_>,
+        mine: Vec<ClaimRow>,
+    ) -> Result<Vec<Claimed>, StoreError> {
         if mine.is_empty() {
             return Ok(Vec::new());
         }
@@ -182,19 +240,25 @@ impl Store {
 
     /// Puts a job in with its dependents, already claimed by `owner`.
     ///
+    /// Unless it is by `force`, not while it is paused, nor beyond its limits.
+    ///
     /// # Errors
     ///
-    /// When the database fails; then nothing was put in.
+    /// [`StoreError::HeldBack`] for a pause or a limit. When the database fails. Then nothing was put in.
     pub fn insert_claimed(
         &mut self,
         job: &NewJob,
+        limits: Limits<'_>,
         declared: Declared<'_>,
-        owner: &str,
-        host: &str,
-        lease: Duration,
+        request: ClaimRequest<'_>,
+        is_forced: bool,
     ) -> Result<Claimed, StoreError> {
+        let ClaimRequest { owner, host, lease, .. } = request;
         self.unit(|tx| {
             let id = tx.insert_with_dependents(job, declared)?;
+            if !is_forced {
+                tx.require_room(id, job, limits)?;
+            }
             let update = format!(
                 "UPDATE duly_job SET state = 'running', fence = 1, attempts = 1, owner = ?, host = ?, \
                  lease_until = {}, started_at = {} WHERE id = ? AND state = 'pending'",
@@ -206,6 +270,27 @@ impl Store {
             let row = tx.rows::<ClaimRow>(&Sql::new(query).bind(id))?.pop().ok_or_else(no_answer)?;
             Ok(row.claimed(0))
         })
+    }
+
+    /// Takes the slots of a job that was put in just now, unless it is paused or at its limit.
+    fn require_room(&mut self, id: i64, job: &NewJob, limits: Limits<'_>) -> Result<(), StoreError> {
+        if let Some(pause) =
+            self.pauses_at_the_gate()?.iter().find(|pause| pause.holds(&job.name, &job.queue))
+        {
+            let why = pause.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+            return Err(StoreError::HeldBack(format!("`{}` is paused ({}){why}", job.name, pause.scope)));
+        }
+        if !limits.hold_for(&job.name) {
+            return Ok(());
+        }
+        let mut free = self.free_slots(&job.queue, limits)?;
+        let query = format!("SELECT {CLAIM_COLUMNS} FROM duly_job WHERE id = ?");
+        let row = self.rows::<ClaimRow>(&Sql::new(query).bind(id))?.pop().ok_or_else(no_answer)?;
+        if self.take_slots(&row, limits, &mut free)? {
+            return Ok(());
+        }
+        let limited = format!("`{}` runs as often as its limit or its queue's allows", job.name);
+        Err(StoreError::HeldBack(limited))
     }
 
     /// Every job that `owner` holds, for a runner that lost its connection while claiming.

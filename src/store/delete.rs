@@ -81,6 +81,9 @@ impl Store {
                 progress(deleted.jobs);
             }
         }
+        if !what.dry_run {
+            self.forget_pauses()?;
+        }
         let longest = what.older_than.iter().map(|(_, age)| *age).max().unwrap_or_default();
         deleted.hosts = self.forget_hosts(longest, what.dry_run)?;
         Ok(deleted)

@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Text};
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{Sql, Value, marks};
-use crate::job::{Definition, On, State};
+use crate::job::{Definition, On, State, Unique};
 
 /// Jobs per `INSERT`.
 const BATCH: usize = 500;
@@ -52,6 +52,10 @@ pub struct NewJob {
     pub occurrence_key: Option<String>,
     /// The ended job that this one repeats.
     pub retry_of: Option<i64>,
+    /// How many not-ended jobs like this there may be.
+    pub unique: Unique,
+    /// A key of its own that only one not-ended job can have.
+    pub unique_key: Option<String>,
     /// The jobs that must have ended first, and how.
     pub after: Vec<(i64, On)>,
 }
@@ -71,8 +75,14 @@ impl NewJob {
             scheduled_for: None,
             occurrence_key: None,
             retry_of: None,
+            unique: definition.unique,
+            unique_key: None,
             after: Vec::new(),
         }
+    }
+
+    fn unique_key(&self) -> Option<String> {
+        self.unique_key.clone().or_else(|| self.unique.key(&self.name, &self.params, &self.target))
     }
 
     fn state(&self) -> State {
@@ -108,7 +118,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unknown`] when a prerequisite does not exist, [`StoreError::Duplicate`] for a taken key.
+    /// [`StoreError::Taken`] for a unique key, [`StoreError::Unknown`] when a prerequisite does not exist, [`StoreError::Duplicate`] for a taken key.
     pub fn enqueue(&mut self, jobs: &[NewJob], declared: Declared<'_>) -> Result<Vec<i64>, StoreError> {
         let ids = self.unit(|tx| {
             let mut ids = Vec::with_capacity(jobs.len());
@@ -223,7 +233,9 @@ impl Store {
     pub(super) fn insert(&mut self, jobs: &[NewJob]) -> Result<Vec<i64>, StoreError> {
         let mut ids = Vec::with_capacity(jobs.len());
         for chunk in jobs.chunks(BATCH) {
-            self.execute(&self.insert_statement(chunk))?;
+            if let Err(err) = self.execute(&self.insert_statement(chunk)) {
+                return Err(self.who_has_it(err, chunk)?);
+            }
             let count = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
             let query = if self.is_mysql() {
                 "SELECT CAST(LAST_INSERT_ID() AS SIGNED) AS id, CAST(@@auto_increment_increment AS SIGNED) AS step"
@@ -242,16 +254,37 @@ impl Store {
         Ok(ids)
     }
 
+    /// For a unique key that is taken: by which job.
+    fn who_has_it(&mut self, err: StoreError, jobs: &[NewJob]) -> Result<StoreError, StoreError> {
+        let keys: Vec<String> = jobs.iter().filter_map(NewJob::unique_key).collect();
+        if !err.is_taken_key("unique_key") || keys.is_empty() {
+            return Ok(err);
+        }
+        let query = format!(
+            "SELECT id, name AS state FROM duly_job WHERE unique_key IN ({}) LIMIT 1",
+            marks(keys.len())
+        );
+        let rows: Vec<IdAndState> = self.rows(&Sql::once(query).bind_all(keys.iter()))?;
+        Ok(match rows.into_iter().next() {
+            Some(row) => StoreError::Taken { id: row.id, name: row.state },
+            None if has_twice(&keys) => {
+                StoreError::Other("two of these jobs have the same unique key".to_owned())
+            }
+            // It has ended since.
+            None => StoreError::Conflict(err.to_string()),
+        })
+    }
+
     fn insert_statement(&self, jobs: &[NewJob]) -> Sql {
         // A job with prerequisites is marked (lease_until), so that the next look finds it whatever happened to them.
         let row = format!(
-            "(?, ?, ?, ?, ?, ?, COALESCE(?, {}), ?, ?, ?, ?, ?, ?, CASE WHEN ? = 1 THEN {} END)",
+            "(?, ?, ?, ?, ?, ?, COALESCE(?, {}), ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? = 1 THEN {} END)",
             self.now_plus(),
             self.now()
         );
         let text = format!(
             "INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, target_type, \
-             target_id, occurrence_key, scheduled_for, max_attempts, retry_of, lease_until) VALUES {}",
+             target_id, occurrence_key, scheduled_for, max_attempts, retry_of, unique_key, lease_until) VALUES {}",
             vec![row; jobs.len()].join(", ")
         );
         let is_common = jobs.len() == 1 || jobs.len() == BATCH;
@@ -260,7 +293,7 @@ impl Store {
     }
 }
 
-fn values_of(job: &NewJob) -> [Value; 15] {
+fn values_of(job: &NewJob) -> [Value; 16] {
     let (at, wait) = match job.start {
         Start::Now => (None, Duration::ZERO),
         Start::In(wait) => (None, wait),
@@ -281,8 +314,14 @@ fn values_of(job: &NewJob) -> [Value; 15] {
         job.scheduled_for.into(),
         job.max_attempts.into(),
         job.retry_of.into(),
+        job.unique_key().into(),
         i32::from(!job.after.is_empty()).into(),
     ]
+}
+
+fn has_twice(keys: &[String]) -> bool {
+    let distinct: std::collections::HashSet<&String> = keys.iter().collect();
+    distinct.len() < keys.len()
 }
 
 /// Parameters as they are stored.

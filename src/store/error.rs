@@ -26,6 +26,17 @@ pub enum StoreError {
     /// The schema is not there or is another version's; the text says what to do.
     #[error("{0}")]
     Schema(String),
+    /// A job of the same unique name or key has not ended.
+    #[error("job {id} ({name}) of the same unique key has not ended")]
+    Taken {
+        /// That job.
+        id: i64,
+        /// Its name.
+        name: String,
+    },
+    /// A job may not start now: it is paused, or runs as often as it may.
+    #[error("{0}")]
+    HeldBack(String),
     /// A job that is named does not exist.
     #[error("{0}")]
     Unknown(String),
@@ -39,6 +50,12 @@ impl StoreError {
     #[must_use]
     pub const fn is_away(&self) -> bool {
         matches!(self, Self::Away(_))
+    }
+
+    /// Whether it is about the unique key on this column, whose name is in every server's message.
+    pub(super) fn is_taken_key(&self, column: &str) -> bool {
+        matches!(self, Self::Duplicate(text) if text.contains(&format!("duly_job_{column}'"))
+            || text.contains(&format!("duly_job.{column}")))
     }
 
     /// Whether a unique key was taken.

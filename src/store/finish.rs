@@ -122,7 +122,7 @@ impl Store {
         self.unit(|tx| {
             for (id, fence) in claims {
                 let update = "UPDATE duly_job SET state = 'pending', attempts = attempts - 1, owner = NULL, \
-                              lease_until = NULL, slot_key = NULL \
+                              lease_until = NULL, slot_key = NULL, name_slot_key = NULL \
                               WHERE id = ? AND state = 'running' AND owner = ? AND fence = ? \
                               AND cancel_requested_at IS NULL";
                 tx.execute(&Sql::new(update).bind(*id).bind(owner).bind(*fence))?;
@@ -215,7 +215,7 @@ impl Store {
         let update = format!(
             "UPDATE duly_job SET state = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = {reason}, \
              duration_ms = CASE id{} END, finished_at = {}, owner = NULL, lease_until = NULL, unique_key = NULL, \
-             slot_key = NULL WHERE id IN ({}) AND state = 'running' AND owner = ?",
+             slot_key = NULL, name_slot_key = NULL WHERE id IN ({}) AND state = 'running' AND owner = ?",
             " WHEN ? THEN ?".repeat(group.len()),
             self.now(),
             marks(group.len())
@@ -241,7 +241,7 @@ impl Store {
         };
         let update = format!(
             "UPDATE duly_job SET state = ?, run_at = {}, attempts = attempts - ?, outcome = ?, exit_code = ?, \
-             signal_number = ?, reason = ?, duration_ms = ?, owner = NULL, lease_until = NULL, slot_key = NULL \
+             signal_number = ?, reason = ?, duration_ms = ?, owner = NULL, lease_until = NULL, slot_key = NULL, name_slot_key = NULL \
              WHERE id = ? AND state = 'running' AND owner = ? AND fence = ?",
             self.now_plus()
         );

@@ -15,7 +15,7 @@ use super::enqueue::{Declared, NewJob, Start, micros};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, utc};
-use crate::job::{Definition, Occurrences, On, Overlap, Schedule, State};
+use crate::job::{Definition, Occurrences, On, Overlap, Schedule, State, Unique};
 
 /// A scheduled name that is due to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +143,11 @@ impl Store {
             );
             let rows: Vec<Row> = tx.rows(&Sql::new(query).bind(&definition.name))?;
             let Some(row) = rows.into_iter().next().map(ScheduleRow::from) else { return Ok(Made::default()) };
+            // The mark stays: when the pause is over, what was missed is made up for as `catch_up` says.
+            let pauses = tx.pauses_at_the_gate()?;
+            if pauses.iter().any(|pause| pause.holds(&definition.name, &definition.queue)) {
+                return Ok(Made::default());
+            }
             let found = schedule.occurrences(row.mark, now);
             let mut made = Made::default();
             let mut last = row.last_job_id;
@@ -219,6 +224,10 @@ impl Store {
             }
             // Made by a tick that died before it could move the mark.
             Err(StoreError::Duplicate(_)) => Ok(()),
+            Err(StoreError::Taken { id, .. }) => {
+                let why = format!("skipped: job {id} of the same unique key had not ended");
+                self.record_skipped(&job, &why, made)
+            }
             Err(other) => Err(other),
         }
     }
@@ -247,7 +256,8 @@ impl Store {
     }
 
     fn record_skipped(&mut self, job: &NewJob, why: &str, made: &mut Made) -> Result<(), StoreError> {
-        let id = match self.insert(std::slice::from_ref(job)) {
+        let free = NewJob { unique: Unique::No, unique_key: None, after: Vec::new(), ..job.clone() };
+        let id = match self.insert(&[free]) {
             Ok(ids) => ids[0],
             Err(StoreError::Duplicate(_)) => return Ok(()),
             Err(other) => return Err(other),

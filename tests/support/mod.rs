@@ -9,7 +9,7 @@ mod server;
 mod wait;
 
 pub(crate) use database::{Backend, Database};
-pub(crate) use sandbox::{Running, Sandbox};
+pub(crate) use sandbox::{Output, Running, Sandbox};
 pub(crate) use server::Server;
 pub(crate) use wait::wait_until;
 

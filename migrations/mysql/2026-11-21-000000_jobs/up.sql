@@ -13,6 +13,7 @@ CREATE TABLE IF NOT EXISTS duly_job (
   target_id      VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
   unique_key     VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
   slot_key       VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+  name_slot_key  VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
   occurrence_key VARCHAR(500) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
   scheduled_for  DATETIME(6) NULL,
   attempts       INT NOT NULL DEFAULT 0,
@@ -36,6 +37,7 @@ CREATE TABLE IF NOT EXISTS duly_job (
   PRIMARY KEY (id),
   UNIQUE KEY duly_job_unique_key (unique_key),
   UNIQUE KEY duly_job_slot_key (slot_key),
+  UNIQUE KEY duly_job_name_slot_key (name_slot_key),
   UNIQUE KEY duly_job_occurrence_key (occurrence_key),
   KEY duly_job_claim (state, queue, priority_order, run_at, id),
   KEY duly_job_promote (state, run_at, id),
@@ -99,3 +101,16 @@ CREATE TABLE IF NOT EXISTS duly_runner (
   version          VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   PRIMARY KEY (host)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- What is paused: `all`, `queue:NAME` or `job:NAME`. The row `gate` is always there: who claims locks it shared, who
+-- pauses locks it alone, so that no claim is under way when a pause has been made.
+CREATE TABLE IF NOT EXISTS duly_pause (
+  scope     VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  paused_at DATETIME(6) NOT NULL,
+  until_at  DATETIME(6) NULL,
+  paused_by VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+  reason    VARCHAR(500) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+  PRIMARY KEY (scope)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+INSERT INTO duly_pause (scope, paused_at) VALUES ('gate', UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE scope = scope;

@@ -1,3 +1,4 @@
+DROP TABLE IF EXISTS duly_pause;
 DROP TABLE IF EXISTS duly_runner;
 DROP TABLE IF EXISTS duly_schedule;
 DROP TABLE IF EXISTS duly_dependency;

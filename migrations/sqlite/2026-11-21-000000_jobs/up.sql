@@ -13,6 +13,7 @@ CREATE TABLE duly_job (
   target_id      TEXT NULL,
   unique_key     TEXT NULL,
   slot_key       TEXT NULL,
+  name_slot_key  TEXT NULL,
   occurrence_key TEXT NULL,
   scheduled_for  TEXT NULL,
   attempts       INTEGER NOT NULL DEFAULT 0,
@@ -36,6 +37,7 @@ CREATE TABLE duly_job (
 );
 CREATE UNIQUE INDEX duly_job_unique_key ON duly_job (unique_key);
 CREATE UNIQUE INDEX duly_job_slot_key ON duly_job (slot_key);
+CREATE UNIQUE INDEX duly_job_name_slot_key ON duly_job (name_slot_key);
 CREATE UNIQUE INDEX duly_job_occurrence_key ON duly_job (occurrence_key);
 CREATE INDEX duly_job_claim ON duly_job (state, queue, priority_order, run_at, id);
 CREATE INDEX duly_job_promote ON duly_job (state, run_at, id);
@@ -98,3 +100,15 @@ CREATE TABLE duly_runner (
   version          TEXT NOT NULL,
   PRIMARY KEY (host)
 );
+
+-- What is paused: `all`, `queue:NAME` or `job:NAME`. The row `gate` is always there; elsewhere it is locked by claims.
+CREATE TABLE duly_pause (
+  scope     TEXT NOT NULL,
+  paused_at TEXT NOT NULL,
+  until_at  TEXT NULL,
+  paused_by TEXT NULL,
+  reason    TEXT NULL,
+  PRIMARY KEY (scope)
+);
+
+INSERT INTO duly_pause (scope, paused_at) VALUES ('gate', strftime('%Y-%m-%d %H:%M:%f000', 'now'));

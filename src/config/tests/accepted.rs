@@ -1,5 +1,6 @@
 //! Files that are accepted, and what becomes of them.
 
+use crate::job::Unique;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
@@ -63,9 +64,6 @@ const EXAMPLE: &str = include_str!("example.yaml");
 #[test]
 fn of_the_whole_example_exactly_what_is_not_supported_yet_is_refused() {
     let later = [
-        ("queues.orders.concurrency", "concurrency"),
-        ("jobs.nightly_export.unique", "unique"),
-        ("jobs.nightly_export.concurrency", "concurrency"),
         ("jobs.nightly_export.time_before_stale", "time_before_stale"),
         ("jobs.nightly_export.targets", "targets"),
         ("hooks", "hooks"),
@@ -87,18 +85,15 @@ fn the_rest_of_the_example_is_accepted() {
     let retention = EXAMPLE.lines().find(|line| line.starts_with("retention:")).unwrap();
     let supported: String = EXAMPLE[..start]
         .lines()
-        .filter(|line| {
-            !["unique:", "concurrency: 1 ", "time_before_stale:", "targets:"]
-                .iter()
-                .any(|k| line.trim_start().starts_with(k))
-        })
-        .map(|line| line.replace("{concurrency: 1}", "{}") + "\n")
+        .filter(|line| !["time_before_stale:", "targets:"].iter().any(|k| line.trim_start().starts_with(k)))
+        .map(|line| line.to_owned() + "\n")
         .collect();
     let config = valid(&(supported + retention));
     assert_eq!(config.database.to_string(), "mysql://shop@localhost/shop");
     assert_eq!((config.runner.concurrency, config.runner.max_runtime), (4, Some(Duration::from_secs(55))));
     assert_eq!(config.runner.state_dir, Path::new("/run/duly"));
     assert_eq!(config.queues, ["default", "orders"]);
+    assert_eq!(config.queue_limits, [("orders".to_owned(), 1)].into());
     let names: Vec<&str> = config.definitions.iter().map(|d| d.name.as_str()).collect();
     assert_eq!(names, ["import_solr", "index_solr", "nightly_export"]);
     assert_eq!(
@@ -107,6 +102,7 @@ fn the_rest_of_the_example_is_accepted() {
     );
     let export = config.definition("nightly_export").unwrap();
     assert_eq!(export.action, command(&["php", "bin/console", "app:export", "--target={target_id}"]));
+    assert_eq!((export.unique, export.concurrency), (Unique::Name, Some(1)));
     let schedule = export.schedule.as_ref().unwrap();
     assert_eq!(schedule.signature(), "0 2 * * 1-5 Europe/Berlin");
     assert_eq!((schedule.catch_up, schedule.overlap), (CatchUp::Latest, Overlap::Skip));

@@ -1,0 +1,133 @@
+//! Pausing everything, a queue or a job: nothing new is claimed, and no occurrence is made, while it lasts.
+//!
+//! The row `gate` orders pauses and claims: a claim locks it shared until it is committed, a pause locks it alone. So
+//! when a pause has been made, every claim that did not see it is committed, and every later one sees it.
+
+use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
+use diesel::sql_types::{Nullable, Text, Timestamp};
+
+use super::connection::Store;
+use super::error::StoreError;
+use super::finish::clip;
+use super::sql::{Sql, StoredTime};
+
+/// What may be paused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// The jobs of this queue.
+    Queue(String),
+    /// The jobs of this name.
+    Job(String),
+}
+
+impl Scope {
+    fn key(&self) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Queue(name) => format!("queue:{name}"),
+            Self::Job(name) => format!("job:{name}"),
+        }
+    }
+}
+
+/// A pause that lasts.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Pause {
+    /// `all`, `queue:NAME` or `job:NAME`.
+    #[diesel(sql_type = Text)]
+    pub scope: String,
+    /// Since when.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = StoredTime)]
+    pub paused_at: Option<DateTime<Utc>>,
+    /// Until when; until it is resumed, if `None`.
+    #[diesel(sql_type = Nullable<Timestamp>, deserialize_as = StoredTime)]
+    pub until_at: Option<DateTime<Utc>>,
+    /// By whom.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub paused_by: Option<String>,
+    /// Why.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub reason: Option<String>,
+}
+
+impl Pause {
+    /// Whether it holds jobs of this name in this queue back.
+    #[must_use]
+    pub fn holds(&self, name: &str, queue: &str) -> bool {
+        let scope = self.scope.as_str();
+        scope == "all"
+            || scope.strip_prefix("queue:").is_some_and(|paused| paused == queue)
+            || scope.strip_prefix("job:").is_some_and(|paused| paused == name)
+    }
+}
+
+impl Store {
+    /// Pauses `scope`; when this returns, no claim that has not seen it is under way. Locks the gate alone.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn pause(
+        &mut self,
+        scope: &Scope,
+        until: Option<DateTime<Utc>>,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.unit(|tx| {
+            let shut = format!("UPDATE duly_pause SET paused_at = {} WHERE scope = 'gate'", tx.now());
+            tx.execute(&Sql::new(shut))?;
+            let replace = format!(
+                "REPLACE INTO duly_pause (scope, paused_at, until_at, paused_by, reason) VALUES (?, {}, ?, ?, ?)",
+                tx.now()
+            );
+            let sql = Sql::new(replace).bind(scope.key()).bind(until).bind(by).bind(reason.map(clip));
+            tx.execute(&sql).map(drop)
+        })
+    }
+
+    /// Ends the pause of `scope`; returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn resume(&mut self, scope: &Scope) -> Result<bool, StoreError> {
+        let delete = Sql::new("DELETE FROM duly_pause WHERE scope = ?").bind(scope.key());
+        Ok(self.unit(|tx| tx.execute(&delete))? > 0)
+    }
+
+    /// The pauses that last.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn pauses(&mut self) -> Result<Vec<Pause>, StoreError> {
+        self.pauses_with("")
+    }
+
+    /// The pauses that last, the gate locked shared until the end of the transaction. Part of a unit.
+    pub(super) fn pauses_at_the_gate(&mut self) -> Result<Vec<Pause>, StoreError> {
+        let lock = if self.is_mysql() { " LOCK IN SHARE MODE" } else { "" };
+        self.pauses_with(lock)
+    }
+
+    fn pauses_with(&mut self, lock: &str) -> Result<Vec<Pause>, StoreError> {
+        let query = format!(
+            "SELECT scope, paused_at, until_at, paused_by, reason FROM duly_pause \
+             WHERE until_at IS NULL OR until_at > {}{lock}",
+            self.now()
+        );
+        let mut pauses: Vec<Pause> = self.rows(&Sql::new(query))?;
+        pauses.retain(|pause| pause.scope != "gate");
+        Ok(pauses)
+    }
+
+    /// Forgets pauses that are over.
+    pub(super) fn forget_pauses(&mut self) -> Result<(), StoreError> {
+        let delete = format!("DELETE FROM duly_pause WHERE until_at <= {}", self.now());
+        self.unit(|tx| tx.execute(&Sql::new(delete.clone()))).map(drop)
+    }
+}
