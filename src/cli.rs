@@ -63,10 +63,21 @@ pub enum Command {
     Show(ShowArgs),
     /// Cancel a job; one that runs is stopped, wherever it runs
     #[command(after_help = "Example:\n  duly cancel 42")]
-    Cancel(IdArgs),
+    Cancel(CancelArgs),
     /// Put in a new job like one that has ended, and print its id
     #[command(after_help = "Example:\n  duly retry 42")]
     Retry(IdArgs),
+    /// From a running job's command: put a child of that job in and print its id
+    #[command(
+        after_help = "Example, in a job's script:\n  for part in a b c; do duly child import_part -- $part; done"
+    )]
+    Child(ChildArgs),
+    /// From a running job's command: put a job in that starts when that job and its children have ended
+    #[command(after_help = "Example, in a job's script:\n  duly dependent index_feed")]
+    Dependent(DependentArgs),
+    /// From a running job's command: tell how far it has come
+    #[command(after_help = "Example, in a job's script:\n  duly progress 40 'reading page 4 of 10'")]
+    Progress(ProgressArgs),
     /// Start nothing new of a job, a queue or everything, until it is resumed
     #[command(
         after_help = "Example:\n  duly pause --queue orders --until '2026-03-01 06:00' --reason 'the ERP is down'"
@@ -249,6 +260,52 @@ pub struct ShowArgs {
 pub struct IdArgs {
     /// The job's id
     pub id: i64,
+}
+
+/// Arguments of `cancel`.
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The job's id
+    pub id: i64,
+    /// Stop its running children too, rather than let them finish
+    #[arg(long)]
+    pub kill: bool,
+}
+
+/// Arguments of `child`.
+#[derive(Debug, Args)]
+pub struct ChildArgs {
+    /// The name of a declared job
+    pub name: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "flattened: its fields carry the help")]
+    pub target: TargetArgs,
+    /// Parameters in place of the configured ones
+    #[arg(last = true, value_name = "PARAM")]
+    pub params: Vec<String>,
+}
+
+/// Arguments of `dependent`.
+#[derive(Debug, Args)]
+pub struct DependentArgs {
+    /// The name of a declared job
+    pub name: String,
+    /// After which end: finished (success or failed), success, failure or always
+    #[arg(long, default_value = "finished", value_name = "END")]
+    pub on: On,
+    /// Parameters in place of the configured ones
+    #[arg(last = true, value_name = "PARAM")]
+    pub params: Vec<String>,
+}
+
+/// Arguments of `progress`.
+#[derive(Debug, Args)]
+pub struct ProgressArgs {
+    /// Percent done
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub percent: u8,
+    /// What is being done
+    pub text: Option<String>,
 }
 
 /// What is paused or resumed.

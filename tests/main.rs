@@ -18,6 +18,7 @@ mod limits;
 mod migrate;
 mod once;
 mod queries;
+mod roots;
 mod schedule;
 mod shipped;
 mod support;

@@ -12,7 +12,7 @@ use crate::support::{Sandbox, on_every_database, wait_until};
 const SOON: Duration = Duration::from_secs(30);
 
 /// The fields of a job. `retry_of` is the one that design.md does not list.
-const JOB: [&str; 24] = [
+const JOB: [&str; 25] = [
     "id",
     "name",
     "state",
@@ -36,6 +36,7 @@ const JOB: [&str; 24] = [
     "retry_of",
     "scheduled_for",
     "progress",
+    "progress_text",
     "host",
 ];
 

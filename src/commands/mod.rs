@@ -2,14 +2,17 @@
 
 mod cancel;
 mod check;
+mod child;
 mod clean_up;
 mod completions;
+mod dependent;
 mod enqueue;
 mod jobs;
 mod list;
 mod migrate;
 mod next;
 mod pause;
+mod progress;
 mod resume;
 mod retry;
 mod run;
@@ -29,7 +32,7 @@ use crate::config::{self, Config, ConfigError, LoadOptions};
 use crate::exit_code::ExitCode;
 use crate::job::Definition;
 use crate::runner;
-use crate::store::{Store, StoreError};
+use crate::store::{Calling, Store, StoreError};
 
 /// A mistake in the arguments or in what they name; it will not go away by itself.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,9 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Show(args) => show::run(&context, &args),
         Command::Cancel(args) => cancel::run(&context, &args),
         Command::Retry(args) => retry::run(&context, &args),
+        Command::Child(args) => child::run(&context, args),
+        Command::Dependent(args) => dependent::run(&context, args),
+        Command::Progress(args) => progress::run(&context, &args),
         Command::Pause(args) => pause::run(&context, args),
         Command::Resume(args) => resume::run(&context, args),
         Command::CleanUp(args) => clean_up::run(&context, &args),
@@ -194,6 +200,14 @@ fn require_queue(config: &Config, name: &str) -> Result<()> {
     let known = config.queues.join(", ");
     Err(Usage(format!("no queue is called `{name}` in {}; it declares {known}", config.path.display()))
         .into())
+}
+
+/// The job whose command calls.
+fn calling_job() -> Result<Calling> {
+    config::calling_job().ok_or_else(|| {
+        let text = "this is for the command of a running job, which has $DULY_JOB_ID and $DULY_FENCE in its environment";
+        Usage(text.to_owned()).into()
+    })
 }
 
 fn no_such_job(id: i64) -> anyhow::Error {

@@ -33,6 +33,10 @@ pub(super) fn run(context: &Context, args: RunJobArgs) -> Result<ExitCode> {
     let done = by_hand::run(config, store, &job, args.force, &mut *render::raw_output())?;
     match (done.state, done.signal) {
         (State::Success, _) => return Ok(ExitCode::Success),
+        (State::Running, None) if done.outcome == Outcome::Success => {
+            log::info!("job {} ({}) ends when its children have ended", done.id, args.name);
+            return Ok(ExitCode::Success);
+        }
         (state, Some(signal)) => {
             log::warn!("job {} ({}) was stopped and is {state}", done.id, args.name);
             return Ok(ExitCode::Signal(signal));

@@ -53,6 +53,12 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode> {
     let mut text = head(&job);
     edges(&mut text, "after", &prerequisites);
     edges(&mut text, "before", &dependents);
+    for child in store.children(args.id).with_context(cannot)? {
+        if let Some(child) = store.job(child).with_context(cannot)? {
+            let (Ok(()) | Err(_)) =
+                writeln!(text, "  child      job {} ({}), {}", child.id, harmless(&child.name), child.state);
+        }
+    }
     attempts_and_output(&mut text, &attempts, &outputs, &job);
     render::answer(&text)?;
     Ok(ExitCode::Success)
@@ -84,6 +90,16 @@ fn head(job: &Job) -> String {
     line("finished", time(job.finished_at));
     let most = job.max_attempts.map_or_else(|| "-".to_owned(), |most| most.to_string());
     line("attempts", Some(format!("{} of {most}", job.attempts)));
+    line(
+        "progress",
+        job.progress.map(|percent| {
+            format!(
+                "{percent} %{}",
+                job.progress_text.as_ref().map_or_else(String::new, |text| format!(", {text}"))
+            )
+        }),
+    );
+    line("child of", job.root_id.map(|id| format!("job {id}")));
     line("repeats", job.retry_of.map(|id| format!("job {id}")));
     text
 }

@@ -115,6 +115,12 @@ fn load_in(options: &LoadOptions, environment: &Environment) -> Result<Config, C
         .map_err(ConfigError::Invalid)
 }
 
+/// The job whose command this process belongs to, and the fence of its claim (`$DULY_JOB_ID`, `$DULY_FENCE`).
+#[must_use]
+pub fn calling_job() -> Option<(i64, i64)> {
+    settings::calling_job()
+}
+
 /// Whether the person asked for no colours (`$NO_COLOR`).
 #[must_use]
 pub fn is_without_colour() -> bool {

@@ -146,9 +146,9 @@ section! {
         enabled: bool,
         unique: Unique,
         concurrency: Count,
+        time_before_stale: Span,
     }
     later {
-        time_before_stale: Span,
         targets: Targets,
         on_success: CommandLine,
         on_failure: CommandLine,

@@ -6,6 +6,7 @@
 //! | `DATABASE_URL` | the database, unless `--database-url` names it; empty is as if it were not set |
 //! | `DATABASE_URL_FILE` | a file that holds the URL, where `DATABASE_URL` is not set |
 //! | `XDG_RUNTIME_DIR` | the default of `runner.state_dir` lies in it |
+//! | `DULY_JOB_ID`, `DULY_FENCE` | the job that calls, for `child`, `dependent` and `progress` |
 //! | `NO_COLOR` | plain text, if it is set to anything |
 //!
 //! (`RUST_LOG` is read by the library that logs.)
@@ -72,6 +73,13 @@ impl Environment {
             None => PathBuf::from(format!("/tmp/duly-{}", rustix::process::geteuid().as_raw())),
         }
     }
+}
+
+/// The job whose command this process belongs to, and the fence of its claim.
+pub(super) fn calling_job() -> Option<(i64, i64)> {
+    #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
+    let number = |name| std::env::var(name).ok()?.parse().ok();
+    Some((number("DULY_JOB_ID")?, number("DULY_FENCE")?))
 }
 
 /// Whether `$NO_COLOR` asks for plain text.

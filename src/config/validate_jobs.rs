@@ -124,6 +124,7 @@ fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut 
         permanent_exit_codes: job.permanent_exit_codes.unwrap_or_default().into_iter().map(|c| c.0).collect(),
         on_orphan: job.on_orphan.unwrap_or_default(),
         unique: job.unique.unwrap_or_default(),
+        time_before_stale: job.time_before_stale.as_ref().map(|span| span.0),
         concurrency: job.concurrency.map(|Whole(count)| count.unsigned_abs()),
         output_limit: job.output_limit.map_or(defaults.output_limit, |size| size.0),
         env: environment(job.env.unwrap_or_default(), reader),

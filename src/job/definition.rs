@@ -125,6 +125,8 @@ pub struct Definition {
     pub unique: Unique,
     /// Running at once over all hosts, at least 1; `None` is any number.
     pub concurrency: Option<u32>,
+    /// How long a root may show no sign of life before it is given up.
+    pub time_before_stale: Option<Duration>,
     /// Bytes of output kept per attempt, half from its head and half from its tail.
     pub output_limit: u64,
     /// Environment variables added to the runner's own.

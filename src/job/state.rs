@@ -112,6 +112,8 @@ pub enum On {
     Failure,
     /// It ended, however.
     Always,
+    /// It succeeded or failed, and was neither cancelled nor given up.
+    Finished,
 }
 
 impl On {
@@ -122,6 +124,7 @@ impl On {
             Self::Success => "success",
             Self::Failure => "failure",
             Self::Always => "always",
+            Self::Finished => "finished",
         }
     }
 
@@ -132,6 +135,7 @@ impl On {
             Self::Success => matches!(end, State::Success),
             Self::Failure => matches!(end, State::Failed | State::Stale),
             Self::Always => end.is_ended(),
+            Self::Finished => matches!(end, State::Success | State::Failed),
         }
     }
 }
@@ -140,10 +144,10 @@ impl FromStr for On {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        [Self::Success, Self::Failure, Self::Always]
+        [Self::Success, Self::Failure, Self::Always, Self::Finished]
             .into_iter()
             .find(|on| on.as_str() == word)
-            .ok_or_else(|| format!("`{word}` is not one of success, failure, always"))
+            .ok_or_else(|| format!("`{word}` is not one of success, failure, always, finished"))
     }
 }
 
@@ -167,5 +171,6 @@ mod tests {
         assert!(!On::Failure.is_met_by(State::Cancelled));
         assert!(On::Always.is_met_by(State::Cancelled));
         assert!(!On::Always.is_met_by(State::Running));
+        assert!(On::Finished.is_met_by(State::Failed) && !On::Finished.is_met_by(State::Stale));
     }
 }

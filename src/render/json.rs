@@ -47,6 +47,7 @@ pub fn job(job: &Job) -> Value {
         "retry_of": job.retry_of,
         "scheduled_for": time(job.scheduled_for),
         "progress": job.progress,
+        "progress_text": job.progress_text,
         "host": job.host,
     })
 }

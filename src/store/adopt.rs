@@ -6,7 +6,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::connection::Store;
-use super::enqueue::{Declared, params_json};
+use super::enqueue::{Declared, micros, params_json};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, marks};
@@ -145,7 +145,7 @@ impl Store {
             "UPDATE duly_job SET state = CASE WHEN {run_at} > {now} THEN 'delayed' ELSE 'pending' END, \
              priority_order = -COALESCE(priority, ?), priority = COALESCE(priority, ?), \
              queue = COALESCE(queue, ?), run_at = COALESCE({run_at}, {now}), params = COALESCE(params, ?), \
-             max_attempts = COALESCE(max_attempts, ?), attempts = 0, fence = 0, owner = NULL, lease_until = NULL, \
+             max_attempts = COALESCE(max_attempts, ?), time_before_stale_ms = ?, attempts = 0, fence = 0, owner = NULL, lease_until = NULL, \
              slot_key = NULL, name_slot_key = NULL WHERE id IN ({}) AND state = 'new'",
             marks(ids.len())
         );
@@ -155,6 +155,7 @@ impl Store {
             .bind(&definition.queue)
             .bind(params_json(&definition.params))
             .bind(definition.max_attempts)
+            .bind(definition.time_before_stale.map(|length| micros(length) / 1000))
             .bind_all(ids.iter().copied());
         self.execute(&sql)
     }

@@ -37,11 +37,15 @@ impl Store {
             match state {
                 ended if ended.is_ended() => Ok((Cancelled::Ended(ended), false)),
                 State::Running => {
+                    // A root that waits for its children has no runner: it is settled when they have ended.
                     let update = format!(
-                        "UPDATE duly_job SET cancel_requested_at = {now}, reason = ? WHERE id = ? AND state = 'running'"
+                        "UPDATE duly_job SET cancel_requested_at = {now}, reason = ?, \
+                         own_end = CASE WHEN owner IS NULL THEN 'cancelled' ELSE own_end END, \
+                         lease_until = CASE WHEN owner IS NULL THEN {now} ELSE lease_until END \
+                         WHERE id = ? AND state = 'running'"
                     );
                     tx.execute(&Sql::new(update).bind(clip(why)).bind(id))?;
-                    Ok((Cancelled::Requested, false))
+                    Ok((Cancelled::Requested, true))
                 }
                 _ => {
                     let update = format!(
@@ -49,7 +53,9 @@ impl Store {
                          lease_until = NULL, unique_key = NULL WHERE id = ? AND state = ?"
                     );
                     tx.execute(&Sql::new(update).bind(clip(why)).bind(id).bind(state.as_str()))?;
-                    Ok((Cancelled::Now, tx.mark_dependents(&[id])?))
+                    let children = tx.roots_of(&[id])?;
+                    let has_root = tx.mark_roots(&children)?;
+                    Ok((Cancelled::Now, tx.mark_dependents(&[id])? || has_root))
                 }
             }
         })?;

@@ -174,6 +174,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let rows = self.startable(request.queue, room, limits, passed)?;
+        let rows = self.without_cancelled_families(rows)?;
         let mut mine = Vec::with_capacity(rows.len());
         for row in rows {
             if !is_declared(&row.name) {
@@ -185,6 +186,18 @@ impl Store {
             }
         }
         self.move_to_running(request, mine)
+    }
+
+    /// Cancels, instead of claiming, children whose root has been cancelled.
+    fn without_cancelled_families(&mut self, rows: Vec<ClaimRow>) -> Result<Vec<ClaimRow>, StoreError> {
+        let mut free = Vec::with_capacity(rows.len());
+        for row in rows {
+            match row.root_id {
+                Some(root) if self.cancel_with_root(row.id, root)? => {}
+                _ => free.push(row),
+            }
+        }
+        Ok(free)
     }
 
     /// Locks the head of the queue. Of a limited queue it waits for jobs that another claim has locked, so that a

@@ -31,6 +31,14 @@ struct Id {
 }
 
 #[derive(QueryableByName)]
+struct Child {
+    #[diesel(sql_type = BigInt)]
+    job_id: i64,
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+#[derive(QueryableByName)]
 struct Prerequisite {
     #[diesel(sql_type = BigInt)]
     job_id: i64,
@@ -91,7 +99,10 @@ impl Store {
         loop {
             let (looked_at, changed) = self.unit(Self::settle_batch)?;
             moved += changed;
-            if looked_at == 0 {
+            // A child that was cancelled may have been the last one of its root, and a root may have dependents.
+            let ended = self.settle_roots()?;
+            moved += ended;
+            if looked_at == 0 && ended == 0 {
                 return Ok(moved);
             }
         }
@@ -129,7 +140,22 @@ impl Store {
             }
         }
         self.mark_dependents(&cancelled)?;
+        let children = self.roots_of(&cancelled)?;
+        self.mark_roots(&children)?;
         Ok((marked.len(), starting.len() + cancelled.len()))
+    }
+
+    /// Those of `ids` that are children, each with its root.
+    pub(super) fn roots_of(&mut self, ids: &[i64]) -> Result<Vec<(i64, i64)>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = format!(
+            "SELECT id AS job_id, root_id AS id FROM duly_job WHERE id IN ({}) AND root_id IS NOT NULL ORDER BY root_id",
+            padded_marks(ids.len())
+        );
+        let rows: Vec<Child> = self.rows(&Sql::new(query).bind_padded(ids))?;
+        Ok(rows.into_iter().map(|row| (row.job_id, row.id)).collect())
     }
 
     fn fates(&mut self, marked: &[i64]) -> Result<BTreeMap<i64, Fate>, StoreError> {

@@ -52,6 +52,10 @@ pub struct NewJob {
     pub occurrence_key: Option<String>,
     /// The ended job that this one repeats.
     pub retry_of: Option<i64>,
+    /// The job that it is a child of.
+    pub root_id: Option<i64>,
+    /// How long it may show no sign of life while it waits for children.
+    pub time_before_stale: Option<Duration>,
     /// How many not-ended jobs like this there may be.
     pub unique: Unique,
     /// A key of its own that only one not-ended job can have.
@@ -75,6 +79,8 @@ impl NewJob {
             scheduled_for: None,
             occurrence_key: None,
             retry_of: None,
+            root_id: None,
+            time_before_stale: definition.time_before_stale,
             unique: definition.unique,
             unique_key: None,
             after: Vec::new(),
@@ -150,16 +156,17 @@ impl Store {
         let id = self.insert(std::slice::from_ref(job))?[0];
         let mut edges: Vec<(i64, i64, On)> =
             job.after.iter().map(|(before, on)| (id, *before, *on)).collect();
-        self.insert_dependents(id, &job.name, declared, &mut edges)?;
+        self.insert_dependents(id, (&job.name, job.root_id), declared, &mut edges)?;
         self.insert_edges(&edges)?;
         Ok(id)
     }
 
-    /// Inserts the jobs that depend on job `id` of definition `name`, each name once, and collects the edges.
+    /// Inserts the jobs that depend on job `id` of definition `name`, each name once, and collects the edges; those of
+    /// a child are children of the same root.
     fn insert_dependents(
         &mut self,
         id: i64,
-        name: &str,
+        (name, root_id): (&str, Option<i64>),
         declared: Declared<'_>,
         edges: &mut Vec<(i64, i64, On)>,
     ) -> Result<(), StoreError> {
@@ -172,7 +179,8 @@ impl Store {
                 let child = match known {
                     Some(child) => child,
                     None => {
-                        let job = NewJob { after: vec![(parent, On::Success)], ..NewJob::of(definition) };
+                        let job =
+                            NewJob { after: vec![(parent, On::Success)], root_id, ..NewJob::of(definition) };
                         let child = self.insert(&[job])?[0];
                         made.insert(&definition.name, child);
                         open.push((child, Some(definition)));
@@ -193,7 +201,7 @@ impl Store {
         declared: Declared<'_>,
     ) -> Result<(), StoreError> {
         let mut edges = Vec::new();
-        self.insert_dependents(id, name, declared, &mut edges)?;
+        self.insert_dependents(id, (name, None), declared, &mut edges)?;
         self.insert_edges(&edges)
     }
 
@@ -278,13 +286,13 @@ impl Store {
     fn insert_statement(&self, jobs: &[NewJob]) -> Sql {
         // A job with prerequisites is marked (lease_until), so that the next look finds it whatever happened to them.
         let row = format!(
-            "(?, ?, ?, ?, ?, ?, COALESCE(?, {}), ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? = 1 THEN {} END)",
+            "(?, ?, ?, ?, ?, ?, COALESCE(?, {}), ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? = 1 THEN {} END)",
             self.now_plus(),
             self.now()
         );
         let text = format!(
             "INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, target_type, \
-             target_id, occurrence_key, scheduled_for, max_attempts, retry_of, unique_key, lease_until) VALUES {}",
+             target_id, occurrence_key, scheduled_for, max_attempts, retry_of, root_id, time_before_stale_ms, unique_key, lease_until) VALUES {}",
             vec![row; jobs.len()].join(", ")
         );
         let is_common = jobs.len() == 1 || jobs.len() == BATCH;
@@ -293,7 +301,7 @@ impl Store {
     }
 }
 
-fn values_of(job: &NewJob) -> [Value; 16] {
+fn values_of(job: &NewJob) -> [Value; 18] {
     let (at, wait) = match job.start {
         Start::Now => (None, Duration::ZERO),
         Start::In(wait) => (None, wait),
@@ -314,6 +322,8 @@ fn values_of(job: &NewJob) -> [Value; 16] {
         job.scheduled_for.into(),
         job.max_attempts.into(),
         job.retry_of.into(),
+        job.root_id.into(),
+        job.time_before_stale.map(|length| micros(length) / 1000).into(),
         job.unique_key().into(),
         i32::from(!job.after.is_empty()).into(),
     ]

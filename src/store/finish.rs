@@ -89,6 +89,18 @@ struct Current {
     owner: Option<String>,
     #[diesel(sql_type = BigInt)]
     cancel: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    root_id: Option<i64>,
+    #[diesel(sql_type = BigInt)]
+    children: i64,
+}
+
+/// A result whose claim holds, and what is known of its job.
+struct Holding<'a> {
+    end: &'a AttemptEnd,
+    verdict: Verdict,
+    root_id: Option<i64>,
+    has_children: bool,
 }
 
 #[derive(QueryableByName)]
@@ -127,6 +139,11 @@ impl Store {
                               AND cancel_requested_at IS NULL";
                 tx.execute(&Sql::new(update).bind(*id).bind(owner).bind(*fence))?;
             }
+            // To whoever cancelled a root, a child that had not begun looked as if it had.
+            let ids: Vec<i64> = claims.iter().map(|(id, _)| *id).collect();
+            for (id, root) in tx.roots_of(&ids)? {
+                tx.cancel_with_root(id, root)?;
+            }
             Ok(())
         })
     }
@@ -135,28 +152,58 @@ impl Store {
     pub(super) fn record_ends(&mut self, ends: &[AttemptEnd]) -> Result<Finished, StoreError> {
         let mut finished = Finished::default();
         let holds = self.still_held(ends, &mut finished)?;
-        let mut over = Vec::new();
-        let mut alike: BTreeMap<String, Vec<&AttemptEnd>> = BTreeMap::new();
-        for (end, verdict) in &holds {
-            let state = state_after(*verdict);
-            finished.moved.push((end.id, state));
+        let (mut over, mut children) = (Vec::new(), Vec::new());
+        let mut alike: BTreeMap<String, (State, Vec<&AttemptEnd>)> = BTreeMap::new();
+        for Holding { end, verdict, root_id, has_children } in &holds {
             match verdict {
-                Verdict::End(state) => {
-                    over.push(end.id);
-                    alike.entry(format!("{state} {:?}", end.outcome)).or_default().push(end);
+                Verdict::End(own) if *has_children => {
+                    finished.moved.push((end.id, State::Running));
+                    finished.has_dependents = true;
+                    self.wait_for_children(end, *own)?;
                 }
-                Verdict::Retry(_) | Verdict::Again => self.move_back(end, *verdict)?,
+                Verdict::End(state) => {
+                    finished.moved.push((end.id, *state));
+                    over.push(end.id);
+                    children.extend(root_id.map(|root| (end.id, root)));
+                    let key = format!("{state} {} {:?}", end.owner, end.outcome);
+                    alike.entry(key).or_insert((*state, Vec::new())).1.push(end);
+                }
+                Verdict::Retry(_) | Verdict::Again => {
+                    finished.moved.push((end.id, state_after(*verdict)));
+                    self.move_back(end, *verdict)?;
+                }
             }
         }
-        for group in alike.values() {
-            let state = holds.iter().find(|(end, _)| end.id == group[0].id).map(|(_, v)| state_after(*v));
-            self.move_to_end(group, state.unwrap_or(State::Failed))?;
+        for (state, group) in alike.values() {
+            self.move_to_end(group, *state)?;
         }
-        let written: Vec<&AttemptEnd> = holds.iter().map(|(end, _)| *end).collect();
+        let written: Vec<&AttemptEnd> = holds.iter().map(|holding| holding.end).collect();
         self.insert_attempts(&written)?;
         self.insert_outputs(&written)?;
-        finished.has_dependents = self.mark_dependents(&over)?;
+        finished.has_dependents |= self.mark_roots(&children)?;
+        finished.has_dependents |= self.mark_dependents(&over)?;
         Ok(finished)
+    }
+
+    /// A root whose command has ended: it stays `running` without an owner until its children have ended too.
+    fn wait_for_children(&mut self, end: &AttemptEnd, own: State) -> Result<(), StoreError> {
+        let now = self.now();
+        let update = format!(
+            "UPDATE duly_job SET own_end = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = COALESCE(?, reason), \
+             duration_ms = ?, owner = NULL, lease_until = {now}, slot_key = NULL, name_slot_key = NULL \
+             WHERE id = ? AND state = 'running' AND owner = ? AND fence = ?"
+        );
+        let sql = Sql::new(update)
+            .bind(own.as_str())
+            .bind(end.outcome.as_str())
+            .bind(end.outcome.exit_code())
+            .bind(end.outcome.signal())
+            .bind(end.outcome.reason().map(|reason| clip(&reason)))
+            .bind(millis(end.ran))
+            .bind(end.id)
+            .bind(&end.owner)
+            .bind(end.fence);
+        self.expect(&sql, 1)
     }
 
     /// Locks the jobs and keeps the results whose claim still holds; a cancelled job is not tried again.
@@ -164,10 +211,10 @@ impl Store {
         &mut self,
         ends: &'a [AttemptEnd],
         finished: &mut Finished,
-    ) -> Result<Vec<(&'a AttemptEnd, Verdict)>, StoreError> {
+    ) -> Result<Vec<Holding<'a>>, StoreError> {
         let query = format!(
-            "SELECT id, fence, state, owner, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS cancel \
-             FROM duly_job WHERE id IN ({}) ORDER BY id{}",
+            "SELECT id, fence, state, owner, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS cancel, \
+             root_id, children FROM duly_job WHERE id IN ({}) ORDER BY id{}",
             padded_marks(ends.len()),
             self.for_update()
         );
@@ -175,17 +222,18 @@ impl Store {
         let rows: Vec<Current> = self.rows(&Sql::new(query).bind_padded(&ids))?;
         let mut holds = Vec::with_capacity(ends.len());
         for end in ends {
-            let row = rows.iter().find(|row| row.id == end.id);
-            let is_held = row.is_some_and(|row| {
-                row.state == "running" && row.fence == end.fence && row.owner.as_deref() == Some(&end.owner)
+            let row = rows.iter().find(|row| {
+                row.id == end.id
+                    && row.state == "running"
+                    && row.fence == end.fence
+                    && row.owner.as_deref() == Some(&end.owner)
             });
-            if is_held {
-                let is_cancelled = row.is_some_and(|row| row.cancel == 1);
+            if let Some(row) = row {
                 let verdict = match end.verdict {
-                    Verdict::Retry(_) | Verdict::Again if is_cancelled => Verdict::End(State::Cancelled),
+                    Verdict::Retry(_) | Verdict::Again if row.cancel == 1 => Verdict::End(State::Cancelled),
                     other => other,
                 };
-                holds.push((end, verdict));
+                holds.push(Holding { end, verdict, root_id: row.root_id, has_children: row.children > 0 });
             } else if self.is_written(end)? {
                 finished.moved.push((end.id, state_after(end.verdict)));
             } else {

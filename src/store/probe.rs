@@ -24,7 +24,7 @@ pub struct Probe {
     pub has_due: bool,
     /// Delayed jobs whose time has come.
     pub has_delayed: bool,
-    /// Waiting jobs with a prerequisite that has ended since they were last looked at.
+    /// Waiting jobs with a prerequisite, and roots with a child, that has ended since they were last looked at.
     pub has_marked: bool,
     /// Running jobs whose lease has ended.
     pub has_expired: bool,
@@ -80,8 +80,11 @@ impl Store {
              EXISTS(SELECT 1 FROM duly_job WHERE state = 'new') AS has_new, \
              EXISTS(SELECT 1 FROM duly_schedule WHERE next_at <= {now}) AS has_due, \
              EXISTS(SELECT 1 FROM duly_job WHERE state = 'delayed' AND run_at <= {now}) AS has_delayed, \
-             EXISTS(SELECT 1 FROM duly_job WHERE state = 'waiting' AND lease_until <= {now}) AS has_marked, \
-             EXISTS(SELECT 1 FROM duly_job WHERE state = 'running' AND lease_until < {}) AS has_expired, \
+             EXISTS(SELECT 1 FROM duly_job WHERE state = 'waiting' AND lease_until <= {now}) \
+             OR EXISTS(SELECT 1 FROM duly_job WHERE state = 'running' AND lease_until <= {now} AND owner IS NULL) \
+             AS has_marked, \
+             EXISTS(SELECT 1 FROM duly_job WHERE state = 'running' AND lease_until < {} AND owner IS NOT NULL) \
+             AS has_expired, \
              EXISTS(SELECT 1 FROM duly_job WHERE state = 'pending' AND queue IN ({})) AS has_pending",
             self.now_plus(),
             marks(queues.len())

@@ -85,6 +85,9 @@ pub struct Job {
     /// Percent done.
     #[diesel(sql_type = Nullable<Integer>)]
     pub progress: Option<i32>,
+    /// What it is doing, in its own words.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub progress_text: Option<String>,
     /// The host of its latest attempt.
     #[diesel(sql_type = Nullable<Text>)]
     pub host: Option<String>,
@@ -96,7 +99,8 @@ pub struct Job {
 /// With `{run_at}` for a text of [`Store::readable`]: that column an application may have written anyhow.
 const COLUMNS: &str = "id, name, state, queue, priority, params, target_type, target_id, \
      attempts, max_attempts, {run_at} AS run_at, created_at, started_at, finished_at, duration_ms, outcome, exit_code, \
-     signal_number, reason, root_id, retry_of, scheduled_for, progress, host, fence";
+     signal_number, reason, root_id, retry_of, scheduled_for, \
+     COALESCE(progress, CASE WHEN children > 0 THEN children_ended * 100 / children END) AS progress, progress_text, host, fence";
 
 /// One attempt that ended.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]

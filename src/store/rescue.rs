@@ -86,7 +86,7 @@ impl Store {
                     count => format!(" AND name NOT IN ({})", marks(count)),
                 };
                 let query = format!(
-                    "SELECT {COLUMNS} FROM duly_job WHERE state = 'running' AND lease_until < {}{but} \
+                    "SELECT {COLUMNS} FROM duly_job WHERE state = 'running' AND lease_until < {} AND owner IS NOT NULL{but} \
                      ORDER BY lease_until, id LIMIT {BATCH}{}",
                     tx.now_plus(),
                     tx.skip_locked()

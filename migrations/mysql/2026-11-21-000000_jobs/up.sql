@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS duly_job (
   root_id        BIGINT NULL,
   retry_of       BIGINT NULL,
   progress       SMALLINT NULL,
+  progress_text  VARCHAR(500) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+  own_end        VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  children       INT NOT NULL DEFAULT 0,
+  children_ended INT NOT NULL DEFAULT 0,
+  time_before_stale_ms BIGINT NULL,
   PRIMARY KEY (id),
   UNIQUE KEY duly_job_unique_key (unique_key),
   UNIQUE KEY duly_job_slot_key (slot_key),
@@ -77,7 +82,7 @@ CREATE TABLE IF NOT EXISTS duly_output (
 CREATE TABLE IF NOT EXISTS duly_dependency (
   job_id          BIGINT NOT NULL,
   prerequisite_id BIGINT NOT NULL,
-  `on`            ENUM('success','failure','always') NOT NULL DEFAULT 'success',
+  `on`            ENUM('success','failure','always','finished') NOT NULL DEFAULT 'success',
   PRIMARY KEY (job_id, prerequisite_id),
   KEY duly_dependency_prerequisite (prerequisite_id, job_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

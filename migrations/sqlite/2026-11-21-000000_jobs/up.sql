@@ -33,7 +33,12 @@ CREATE TABLE duly_job (
   cancel_requested_at TEXT NULL,
   root_id        INTEGER NULL,
   retry_of       INTEGER NULL,
-  progress       INTEGER NULL
+  progress       INTEGER NULL,
+  progress_text  TEXT NULL,
+  own_end        TEXT NULL,
+  children       INTEGER NOT NULL DEFAULT 0,
+  children_ended INTEGER NOT NULL DEFAULT 0,
+  time_before_stale_ms INTEGER NULL
 );
 CREATE UNIQUE INDEX duly_job_unique_key ON duly_job (unique_key);
 CREATE UNIQUE INDEX duly_job_slot_key ON duly_job (slot_key);
@@ -76,7 +81,7 @@ CREATE TABLE duly_output (
 CREATE TABLE duly_dependency (
   job_id          INTEGER NOT NULL,
   prerequisite_id INTEGER NOT NULL,
-  `on`            TEXT NOT NULL DEFAULT 'success' CHECK (`on` IN ('success','failure','always')),
+  `on`            TEXT NOT NULL DEFAULT 'success' CHECK (`on` IN ('success','failure','always','finished')),
   PRIMARY KEY (job_id, prerequisite_id)
 );
 CREATE INDEX duly_dependency_prerequisite ON duly_dependency (prerequisite_id, job_id);
