@@ -14,6 +14,7 @@ mod crash;
 mod enqueue;
 mod execute;
 mod harness;
+mod hooks;
 mod limits;
 mod migrate;
 mod once;

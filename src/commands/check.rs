@@ -39,8 +39,12 @@ pub(super) fn run(context: &Context, args: &CheckArgs) -> Result<ExitCode> {
 /// What may be meant so, and will not work here.
 fn doubt(definition: &Definition) -> Option<String> {
     let Action::Command(argv) = &definition.action else { return None };
-    let command =
-        CommandLine { argv: argv.clone(), cwd: definition.cwd.clone(), env: definition.env.clone() };
+    let command = CommandLine {
+        argv: argv.clone(),
+        cwd: definition.cwd.clone(),
+        env: definition.env.clone(),
+        input: None,
+    };
     command.check().err().map(|why| format!("on this host {why}"))
 }
 

@@ -30,7 +30,7 @@ use log::{Level, LevelFilter};
 use crate::cli::{Cli, Command};
 use crate::config::{self, Config, ConfigError, LoadOptions};
 use crate::exit_code::ExitCode;
-use crate::job::Definition;
+use crate::job::{Definition, is_hook};
 use crate::runner;
 use crate::store::{Calling, Store, StoreError};
 
@@ -189,7 +189,8 @@ pub fn start_log(cli: &Cli) {
 
 /// The definition called `name`, or what else may be meant.
 fn definition<'a>(config: &'a Config, name: &str) -> Result<&'a Definition> {
-    config.definition(name).ok_or_else(|| Usage(config.unknown_definition(name)).into())
+    let found = config.definition(name).filter(|definition| !is_hook(&definition.name));
+    found.ok_or_else(|| Usage(config.unknown_definition(name)).into())
 }
 
 /// The queue called `name`, if it is declared.

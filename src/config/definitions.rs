@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::nearest::nearest;
-use crate::job::Definition;
+use crate::job::{Definition, fnv1a};
 
 /// Names listed at most when none of them is meant.
 const LISTED: usize = 10;
@@ -13,6 +13,8 @@ const LISTED: usize = 10;
 pub struct Definitions {
     list: Vec<Definition>,
     by_name: HashMap<String, usize>,
+    /// Commands that are told how jobs ended, by the names of their jobs.
+    hooks: HashMap<String, Definition>,
 }
 
 impl Definitions {
@@ -21,10 +23,15 @@ impl Definitions {
         self.list.iter()
     }
 
-    /// The one called `name`.
+    /// The one called `name`; also that of a hook's jobs.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Definition> {
-        self.by_name.get(name).map(|at| &self.list[*at])
+        self.by_name.get(name).map(|at| &self.list[*at]).or_else(|| self.hooks.get(name))
+    }
+
+    /// Adds the command that is told an end of another definition's jobs.
+    pub(super) fn push_hook(&mut self, definition: Definition) {
+        self.hooks.insert(definition.name.clone(), definition);
     }
 
     /// How many there are.
@@ -74,11 +81,7 @@ impl Definitions {
             })
             .collect();
         parts.sort_unstable();
-        // FNV-1a, 64 bits: the same in every version and on every host.
-        let hash =
-            parts.iter().flat_map(|part| part.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
+        let hash = fnv1a(parts.concat().as_bytes());
         format!("{hash:016x}")
     }
 }

@@ -81,8 +81,9 @@ section! {
         jobs: Named<Entry>,
         command_prefix: Vec<String>,
         retention: Retention,
+        hooks: Hooks,
     }
-    later { hooks: Hooks, refresh_cache: RefreshCache, lost_orders: LostOrders, sessions: Sessions }
+    later { refresh_cache: RefreshCache, lost_orders: LostOrders, sessions: Sessions }
 }
 
 section! {
@@ -147,13 +148,11 @@ section! {
         unique: Unique,
         concurrency: Count,
         time_before_stale: Span,
-    }
-    later {
-        targets: Targets,
         on_success: CommandLine,
         on_failure: CommandLine,
         on_stale: CommandLine,
     }
+    later { targets: Targets }
 }
 
 /// A [`Job`], and which keys it was given (`null` is not given).
@@ -218,8 +217,7 @@ section! {
 
 section! {
     /// Commands that are told how a job ended.
-    Hooks {}
-    checked { on_success: CommandLine, on_failure: CommandLine, on_stale: CommandLine }
+    Hooks { on_success: CommandLine, on_failure: CommandLine, on_stale: CommandLine }
 }
 
 section! {

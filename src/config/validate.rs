@@ -52,6 +52,7 @@ pub(super) fn config(
         folder,
         queues: &queues,
         command_prefix: &command_prefix(raw.command_prefix, &mut reader),
+        hooks: raw.hooks.unwrap_or_default(),
         defaults: defaults(raw.defaults.unwrap_or_default()),
     };
     let definitions = definitions(raw.jobs.unwrap_or_default(), &inherited, &mut reader);

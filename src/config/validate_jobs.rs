@@ -2,23 +2,27 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono_tz::Tz;
 
 use super::definitions::Definitions;
 use super::error::{KeyPath, show};
 use super::nearest::guess_or_list;
-use super::raw::{Builtin, Entry};
+use super::raw::{self, Builtin, Entry};
 use super::read::{Limit, Named, Reader, Whole};
 use super::validate::{Defaults, backoff};
 use super::values::CommandLine;
-use crate::job::{Action, Definition, NAME_RULE, Schedule, is_valid_name};
+use crate::job::{
+    Action, Definition, Hooks, NAME_RULE, OnOrphan, Schedule, Unique, hook_name, is_valid_name,
+};
 
 /// What an entry takes from the rest of the file.
 pub(super) struct Inherited<'a> {
     pub(super) folder: &'a Path,
     pub(super) queues: &'a [String],
     pub(super) command_prefix: &'a [String],
+    pub(super) hooks: raw::Hooks,
     pub(super) defaults: Defaults,
 }
 
@@ -74,7 +78,17 @@ impl Collector<'_> {
         }
         let mut entry = entry;
         let dependents = entry.job.depending_jobs.take().unwrap_or_default().0;
+        let own_hooks = [entry.job.on_success.take(), entry.job.on_failure.take(), entry.job.on_stale.take()];
         let mut definition = definition(name, entry, self.inherited, reader);
+        let hooks = hooks(own_hooks, &definition, self.inherited);
+        for hook in hooks {
+            match hook.name.as_str() {
+                name if name.starts_with("on_success") => definition.hooks.success = true,
+                name if name.starts_with("on_failure") => definition.hooks.failure = true,
+                _ => definition.hooks.stale = true,
+            }
+            self.found.push_hook(hook);
+        }
         definition.dependents = dependents.iter().map(|(name, _)| name.clone()).collect();
         if let Some(path) = self.declared_at.get(name) {
             let first = show(path);
@@ -124,6 +138,7 @@ fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut 
         permanent_exit_codes: job.permanent_exit_codes.unwrap_or_default().into_iter().map(|c| c.0).collect(),
         on_orphan: job.on_orphan.unwrap_or_default(),
         unique: job.unique.unwrap_or_default(),
+        hooks: Hooks::default(),
         time_before_stale: job.time_before_stale.as_ref().map(|span| span.0),
         concurrency: job.concurrency.map(|Whole(count)| count.unsigned_abs()),
         output_limit: job.output_limit.map_or(defaults.output_limit, |size| size.0),
@@ -134,6 +149,39 @@ fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut 
         description: job.desc,
         dependents: Vec::new(),
     }
+}
+
+/// How long a hook may take.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The commands that are told the ends of this definition's jobs: its own, or those of the whole file. Each is a
+/// definition of its own, whose jobs go first in the same queue and are tried once.
+fn hooks(own: [Option<CommandLine>; 3], of: &Definition, inherited: &Inherited<'_>) -> Vec<Definition> {
+    let global = &inherited.hooks;
+    let all = [("success", &global.on_success), ("failure", &global.on_failure), ("stale", &global.on_stale)];
+    let chosen =
+        all.into_iter().zip(own).filter_map(|((event, global), own)| Some((event, own.or(global.clone())?)));
+    chosen
+        .map(|(event, command)| Definition {
+            name: hook_name(event, &of.name),
+            label: None,
+            description: None,
+            action: action(Some(command), None, inherited),
+            params: Vec::new(),
+            schedule: None,
+            priority: 100,
+            timeout: Some(HOOK_TIMEOUT),
+            max_attempts: 1,
+            permanent_exit_codes: Vec::new(),
+            on_orphan: OnOrphan::Stale,
+            unique: Unique::No,
+            concurrency: None,
+            time_before_stale: None,
+            hooks: Hooks::default(),
+            dependents: Vec::new(),
+            ..of.clone()
+        })
+        .collect()
 }
 
 fn action(command: Option<CommandLine>, builtin: Option<Builtin>, inherited: &Inherited<'_>) -> Action {

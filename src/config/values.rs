@@ -8,6 +8,7 @@ use super::read::{Read, Reader, number};
 use crate::job::{CatchUp, OnOrphan, Overlap, Unique};
 
 /// A command: text is split as a shell splits words, a list is taken as it is. Never empty.
+#[derive(Clone)]
 pub(super) enum CommandLine {
     Split(Vec<String>),
     List(Vec<String>),

@@ -58,6 +58,42 @@ pub enum OnOrphan {
     Stale,
 }
 
+/// What stands between the event and the name in the name of a hook's job: no definition's own name can have it.
+const HOOK_MARK: char = '@';
+
+/// Which ends of a job are told to a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hooks {
+    /// It succeeded.
+    pub success: bool,
+    /// It failed.
+    pub failure: bool,
+    /// It was given up.
+    pub stale: bool,
+}
+
+impl Hooks {
+    /// As they are stored with a job; `None` where there are none.
+    #[must_use]
+    pub fn stored(self) -> Option<String> {
+        let all = [(self.success, "success"), (self.failure, "failure"), (self.stale, "stale")];
+        let words: Vec<&str> = all.into_iter().filter_map(|(is_set, word)| is_set.then_some(word)).collect();
+        (!words.is_empty()).then(|| words.join(","))
+    }
+}
+
+/// The name of the job that tells an `event` (success, failure or stale) of a job of the definition `name`.
+#[must_use]
+pub fn hook_name(event: &str, name: &str) -> String {
+    format!("on_{event}{HOOK_MARK}{name}")
+}
+
+/// Whether `name` is that of a hook's job.
+#[must_use]
+pub fn is_hook(name: &str) -> bool {
+    name.contains(HOOK_MARK)
+}
+
 /// How many not-ended jobs of a definition there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unique {
@@ -127,6 +163,8 @@ pub struct Definition {
     pub concurrency: Option<u32>,
     /// How long a root may show no sign of life before it is given up.
     pub time_before_stale: Option<Duration>,
+    /// Which ends are told to a command; the commands are definitions of their own, see [`hook_name`].
+    pub hooks: Hooks,
     /// Bytes of output kept per attempt, half from its head and half from its tail.
     pub output_limit: u64,
     /// Environment variables added to the runner's own.

@@ -19,7 +19,9 @@ mod retry;
 mod schedule;
 mod state;
 
-pub use definition::{Action, Definition, NAME_RULE, OnOrphan, Unique, is_valid_name, parse_params};
+pub use definition::{
+    Action, Definition, Hooks, NAME_RULE, OnOrphan, Unique, hook_name, is_hook, is_valid_name, parse_params,
+};
 pub use outcome::Outcome;
 pub use retry::{Backoff, Verdict, verdict};
 pub use schedule::{CatchUp, MAX_OCCURRENCES, Occurrences, Overlap, Schedule, ScheduleError, Trigger};

@@ -15,6 +15,8 @@ pub struct CommandLine {
     pub cwd: PathBuf,
     /// Variables added to this process's own environment.
     pub env: BTreeMap<String, String>,
+    /// What its standard input gives; nothing, if `None`.
+    pub input: Option<String>,
 }
 
 // Values of variables may be secrets: only their names are shown.
@@ -41,12 +43,14 @@ impl CommandLine {
         let program = self.program()?;
         #[expect(clippy::disallowed_methods, reason = "this is the one place where commands are described")]
         let mut expression =
-            duct::cmd(program, &self.argv[1..]).dir(&self.cwd).stdin_null().unchecked().before_spawn(
-                |command| {
-                    command.process_group(0);
-                    Ok(())
-                },
-            );
+            duct::cmd(program, &self.argv[1..]).dir(&self.cwd).unchecked().before_spawn(|command| {
+                command.process_group(0);
+                Ok(())
+            });
+        expression = match &self.input {
+            Some(input) => expression.stdin_bytes(input.as_bytes()),
+            None => expression.stdin_null(),
+        };
         for (name, value) in &self.env {
             expression = expression.env(name, value);
         }

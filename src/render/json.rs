@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::plain::rfc3339;
-use crate::job::parse_params;
 use crate::store::{AttemptRow, Edge, Job};
 
 /// A value as text that ends with a line end.
@@ -22,34 +21,7 @@ pub fn time(at: Option<DateTime<Utc>>) -> Value {
 /// One job.
 #[must_use]
 pub fn job(job: &Job) -> Value {
-    let params = job.params.as_deref().and_then(|params| parse_params(params).ok());
-    json!({
-        "id": job.id,
-        "name": job.name,
-        "state": job.state.as_str(),
-        "queue": job.queue,
-        "priority": job.priority,
-        "params": params,
-        "target_type": job.target_type,
-        "target_id": job.target_id,
-        "attempts": job.attempts,
-        "max_attempts": job.max_attempts,
-        "run_at": time(job.run_at),
-        "created_at": time(job.created_at),
-        "started_at": time(job.started_at),
-        "finished_at": time(job.finished_at),
-        "duration_ms": job.duration_ms,
-        "outcome": job.outcome,
-        "exit_code": job.exit_code,
-        "signal": job.signal,
-        "reason": job.reason,
-        "root_id": job.root_id,
-        "retry_of": job.retry_of,
-        "scheduled_for": time(job.scheduled_for),
-        "progress": job.progress,
-        "progress_text": job.progress_text,
-        "host": job.host,
-    })
+    job.to_json()
 }
 
 /// One attempt.

@@ -64,7 +64,7 @@ pub fn run(
     let asked = since_boot();
     let claimed = claim(&mut store, &config, job, &me, is_forced)?;
     let (id, path) = (claimed.id, output_path(&folder, claimed.id, claimed.fence));
-    let held = under_way.add(claimed, asked, lease).context("cannot make a stop switch")?;
+    let held = under_way.add(claimed, None, asked, lease).context("cannot make a stop switch")?;
 
     let (told, signals) = channel();
     let switch = Arc::clone(&held);

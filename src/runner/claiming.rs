@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::drain::{Drain, Event};
+use crate::job::{is_hook, parse_params};
 use crate::process::clock::since_boot;
 use crate::store::{ClaimRequest, Claimed, Limits, StoreError};
 
@@ -125,10 +126,19 @@ impl Drain {
 
     fn begin(&mut self, job: Claimed, asked: Duration) -> Result<()> {
         let lease = self.tick.config.runner.lease;
-        let held = self.under_way.add(job, asked, lease).context("cannot make a stop switch")?;
+        let input = if is_hook(&job.name) { self.told_to_hook(&job)? } else { None };
+        let held = self.under_way.add(job, input, asked, lease).context("cannot make a stop switch")?;
         self.started += 1;
         self.queue.push(held);
         Ok(())
+    }
+
+    /// The job that a hook is about, as JSON.
+    fn told_to_hook(&mut self, hook: &Claimed) -> Result<Option<String>> {
+        let id = parse_params(&hook.params).ok().and_then(|params| params.first()?.parse().ok());
+        let Some(id) = id else { return Ok(None) };
+        let job = self.tick.store.job(id).context("cannot read the job of a hook")?;
+        Ok(job.map(|job| format!("{}\n", job.to_json())))
     }
 
     fn start_workers(&mut self) -> Result<()> {

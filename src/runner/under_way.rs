@@ -13,6 +13,8 @@ use crate::store::Claimed;
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) job: Claimed,
+    /// What its command is given on standard input.
+    pub(super) input: Option<String>,
     pub(super) switch: Switch,
     pub(super) claimed_at: Instant,
     has_ended: AtomicBool,
@@ -48,9 +50,16 @@ impl UnderWay {
     }
 
     /// Adds a job that was claimed with a lease asked for at `asked`.
-    pub(super) fn add(&self, job: Claimed, asked: Duration, lease: Duration) -> std::io::Result<Arc<Held>> {
+    pub(super) fn add(
+        &self,
+        job: Claimed,
+        input: Option<String>,
+        asked: Duration,
+        lease: Duration,
+    ) -> std::io::Result<Arc<Held>> {
         let held = Arc::new(Held {
             job,
+            input,
             switch: Switch::new()?,
             claimed_at: Instant::now(),
             has_ended: AtomicBool::new(false),

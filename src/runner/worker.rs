@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Identity;
 use super::under_way::Held;
 use crate::config::Config;
-use crate::job::{Action, Definition, Outcome, parse_params, verdict};
+use crate::job::{Action, Definition, Outcome, is_hook, parse_params, verdict};
 use crate::process::capture::{Captured, OutputFile};
 use crate::process::clock::since_boot;
 use crate::process::command::CommandLine;
@@ -85,7 +85,7 @@ impl Bench {
         let Some(definition) = self.config.definition(&held.job.name) else {
             return Report::NotBegun(Some(self.config.unknown_definition(&held.job.name)));
         };
-        let command = match self.command_line(definition, &held.job) {
+        let command = match self.command_line(definition, held) {
             Ok(command) => command,
             Err(why) => {
                 return Report::Ended(Box::new(Ended::without_process(Outcome::NotStarted(why))));
@@ -141,8 +141,10 @@ impl Bench {
         }
     }
 
-    fn command_line(&self, definition: &Definition, job: &Claimed) -> Result<CommandLine, String> {
-        let params = parse_params(&job.params)?;
+    fn command_line(&self, definition: &Definition, held: &Held) -> Result<CommandLine, String> {
+        let job = &held.job;
+        // A hook is told its job on standard input.
+        let params = if is_hook(&job.name) { Vec::new() } else { parse_params(&job.params)? };
         let mut env = definition.env.clone();
         let mut argv = match &definition.action {
             Action::Command(argv) => argv.iter().map(|word| with_target(word, job)).collect(),
@@ -160,7 +162,7 @@ impl Bench {
         };
         argv.extend(params);
         env.extend(self.variables(job));
-        Ok(CommandLine { argv, cwd: definition.cwd.clone(), env })
+        Ok(CommandLine { argv, cwd: definition.cwd.clone(), env, input: held.input.clone() })
     }
 
     /// What a command is told of its job. A variable without a value is empty, so that none is inherited.

@@ -10,7 +10,7 @@ use super::enqueue::{Declared, micros, params_json};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, marks};
-use crate::job::{Action, Definition, Unique, parse_params};
+use crate::job::{Action, Definition, Unique, is_hook, parse_params};
 
 /// Rows moved in one transaction.
 const BATCH: usize = 500;
@@ -145,7 +145,7 @@ impl Store {
             "UPDATE duly_job SET state = CASE WHEN {run_at} > {now} THEN 'delayed' ELSE 'pending' END, \
              priority_order = -COALESCE(priority, ?), priority = COALESCE(priority, ?), \
              queue = COALESCE(queue, ?), run_at = COALESCE({run_at}, {now}), params = COALESCE(params, ?), \
-             max_attempts = COALESCE(max_attempts, ?), time_before_stale_ms = ?, attempts = 0, fence = 0, owner = NULL, lease_until = NULL, \
+             max_attempts = COALESCE(max_attempts, ?), time_before_stale_ms = ?, hooks = ?, attempts = 0, fence = 0, owner = NULL, lease_until = NULL, \
              slot_key = NULL, name_slot_key = NULL WHERE id IN ({}) AND state = 'new'",
             marks(ids.len())
         );
@@ -156,6 +156,7 @@ impl Store {
             .bind(params_json(&definition.params))
             .bind(definition.max_attempts)
             .bind(definition.time_before_stale.map(|length| micros(length) / 1000))
+            .bind(definition.hooks.stored())
             .bind_all(ids.iter().copied());
         self.execute(&sql)
     }
@@ -247,6 +248,9 @@ fn check(row: &NewRow, definition: Option<&Definition>) -> Result<(), String> {
     let params = row.params.as_deref().map_or(Ok(Vec::new()), parse_params)?;
     if !params.is_empty() && definition.is_some_and(|definition| definition.action == Action::CleanUp) {
         return Err("a job with `builtin` takes no params".to_owned());
+    }
+    if is_hook(&row.name) {
+        return Err("it is a hook, which only the end of a job starts".to_owned());
     }
     if row.has_bad_time != 0 {
         return Err("run_at is not a time; expected UTC such as 2026-03-01 02:00:00".to_owned());

@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Text};
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{Sql, Value, marks};
-use crate::job::{Definition, On, State, Unique};
+use crate::job::{Definition, Hooks, On, State, Unique};
 
 /// Jobs per `INSERT`.
 const BATCH: usize = 500;
@@ -56,6 +56,8 @@ pub struct NewJob {
     pub root_id: Option<i64>,
     /// How long it may show no sign of life while it waits for children.
     pub time_before_stale: Option<Duration>,
+    /// Which of its ends are told to a command.
+    pub hooks: Hooks,
     /// How many not-ended jobs like this there may be.
     pub unique: Unique,
     /// A key of its own that only one not-ended job can have.
@@ -81,6 +83,7 @@ impl NewJob {
             retry_of: None,
             root_id: None,
             time_before_stale: definition.time_before_stale,
+            hooks: definition.hooks,
             unique: definition.unique,
             unique_key: None,
             after: Vec::new(),
@@ -286,13 +289,13 @@ impl Store {
     fn insert_statement(&self, jobs: &[NewJob]) -> Sql {
         // A job with prerequisites is marked (lease_until), so that the next look finds it whatever happened to them.
         let row = format!(
-            "(?, ?, ?, ?, ?, ?, COALESCE(?, {}), ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? = 1 THEN {} END)",
+            "(?, ?, ?, ?, ?, ?, COALESCE(?, {}), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? = 1 THEN {} END)",
             self.now_plus(),
             self.now()
         );
         let text = format!(
             "INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, target_type, \
-             target_id, occurrence_key, scheduled_for, max_attempts, retry_of, root_id, time_before_stale_ms, unique_key, lease_until) VALUES {}",
+             target_id, occurrence_key, scheduled_for, max_attempts, retry_of, root_id, time_before_stale_ms, hooks, unique_key, lease_until) VALUES {}",
             vec![row; jobs.len()].join(", ")
         );
         let is_common = jobs.len() == 1 || jobs.len() == BATCH;
@@ -301,7 +304,7 @@ impl Store {
     }
 }
 
-fn values_of(job: &NewJob) -> [Value; 18] {
+fn values_of(job: &NewJob) -> [Value; 19] {
     let (at, wait) = match job.start {
         Start::Now => (None, Duration::ZERO),
         Start::In(wait) => (None, wait),
@@ -324,6 +327,7 @@ fn values_of(job: &NewJob) -> [Value; 18] {
         job.retry_of.into(),
         job.root_id.into(),
         job.time_before_stale.map(|length| micros(length) / 1000).into(),
+        job.hooks.stored().into(),
         job.unique_key().into(),
         i32::from(!job.after.is_empty()).into(),
     ]

@@ -93,6 +93,8 @@ struct Current {
     root_id: Option<i64>,
     #[diesel(sql_type = BigInt)]
     children: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    hooks: Option<String>,
 }
 
 /// A result whose claim holds, and what is known of its job.
@@ -101,6 +103,7 @@ struct Holding<'a> {
     verdict: Verdict,
     root_id: Option<i64>,
     has_children: bool,
+    has_hooks: bool,
 }
 
 #[derive(QueryableByName)]
@@ -152,9 +155,9 @@ impl Store {
     pub(super) fn record_ends(&mut self, ends: &[AttemptEnd]) -> Result<Finished, StoreError> {
         let mut finished = Finished::default();
         let holds = self.still_held(ends, &mut finished)?;
-        let (mut over, mut children) = (Vec::new(), Vec::new());
+        let (mut over, mut children, mut hooked) = (Vec::new(), Vec::new(), Vec::new());
         let mut alike: BTreeMap<String, (State, Vec<&AttemptEnd>)> = BTreeMap::new();
-        for Holding { end, verdict, root_id, has_children } in &holds {
+        for Holding { end, verdict, root_id, has_children, has_hooks } in &holds {
             match verdict {
                 Verdict::End(own) if *has_children => {
                     finished.moved.push((end.id, State::Running));
@@ -164,6 +167,7 @@ impl Store {
                 Verdict::End(state) => {
                     finished.moved.push((end.id, *state));
                     over.push(end.id);
+                    hooked.extend(has_hooks.then_some(end.id));
                     children.extend(root_id.map(|root| (end.id, root)));
                     let key = format!("{state} {} {:?}", end.owner, end.outcome);
                     alike.entry(key).or_insert((*state, Vec::new())).1.push(end);
@@ -180,6 +184,7 @@ impl Store {
         let written: Vec<&AttemptEnd> = holds.iter().map(|holding| holding.end).collect();
         self.insert_attempts(&written)?;
         self.insert_outputs(&written)?;
+        self.start_hooks(&hooked)?;
         finished.has_dependents |= self.mark_roots(&children)?;
         finished.has_dependents |= self.mark_dependents(&over)?;
         Ok(finished)
@@ -214,7 +219,7 @@ impl Store {
     ) -> Result<Vec<Holding<'a>>, StoreError> {
         let query = format!(
             "SELECT id, fence, state, owner, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS cancel, \
-             root_id, children FROM duly_job WHERE id IN ({}) ORDER BY id{}",
+             root_id, children, hooks FROM duly_job WHERE id IN ({}) ORDER BY id{}",
             padded_marks(ends.len()),
             self.for_update()
         );
@@ -233,7 +238,13 @@ impl Store {
                     Verdict::Retry(_) | Verdict::Again if row.cancel == 1 => Verdict::End(State::Cancelled),
                     other => other,
                 };
-                holds.push(Holding { end, verdict, root_id: row.root_id, has_children: row.children > 0 });
+                holds.push(Holding {
+                    end,
+                    verdict,
+                    root_id: row.root_id,
+                    has_children: row.children > 0,
+                    has_hooks: row.hooks.is_some(),
+                });
             } else if self.is_written(end)? {
                 finished.moved.push((end.id, state_after(end.verdict)));
             } else {

@@ -17,6 +17,7 @@ mod enqueue;
 mod error;
 mod finish;
 mod heartbeat;
+mod hooks;
 mod limits;
 mod pause;
 mod probe;

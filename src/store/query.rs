@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 
@@ -11,7 +11,7 @@ use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
 use super::sql::{Sql, StoredState, StoredTime, Value};
-use crate::job::State;
+use crate::job::{State, parse_params};
 
 /// One job, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -94,6 +94,42 @@ pub struct Job {
     /// The fence of its latest claim.
     #[diesel(sql_type = BigInt)]
     pub fence: i64,
+}
+
+impl Job {
+    /// As JSON, with the fields that are documented; what is unknown is `null`.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let time = |at: Option<DateTime<Utc>>| at.map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true));
+        let params = self.params.as_deref().and_then(|params| parse_params(params).ok());
+        serde_json::json!({
+            "id": self.id,
+            "name": self.name,
+            "state": self.state.as_str(),
+            "queue": self.queue,
+            "priority": self.priority,
+            "params": params,
+            "target_type": self.target_type,
+            "target_id": self.target_id,
+            "attempts": self.attempts,
+            "max_attempts": self.max_attempts,
+            "run_at": time(self.run_at),
+            "created_at": time(self.created_at),
+            "started_at": time(self.started_at),
+            "finished_at": time(self.finished_at),
+            "duration_ms": self.duration_ms,
+            "outcome": self.outcome,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            "reason": self.reason,
+            "root_id": self.root_id,
+            "retry_of": self.retry_of,
+            "scheduled_for": time(self.scheduled_for),
+            "progress": self.progress,
+            "progress_text": self.progress_text,
+            "host": self.host,
+        })
+    }
 }
 
 /// With `{run_at}` for a text of [`Store::readable`]: that column an application may have written anyhow.

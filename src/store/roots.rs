@@ -249,6 +249,7 @@ impl Store {
                 self.execute(&Sql::new(update).bind(micros(wait)).bind(root.id))?;
             }
         }
+        self.start_hooks(&ended)?;
         self.mark_dependents(&ended)?;
         Ok((roots.len(), ended.len()))
     }
@@ -304,6 +305,7 @@ impl Store {
                 padded_marks(chunk.len())
             );
             self.execute(&Sql::new(update).bind_padded(chunk))?;
+            self.start_hooks(chunk)?;
             self.mark_dependents(chunk)?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 -- An application may insert (name, params) and no more: every other column has a default.
 CREATE TABLE IF NOT EXISTS duly_job (
   id             BIGINT NOT NULL AUTO_INCREMENT,
-  name           VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  name           VARCHAR(120) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   params         MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
   state          ENUM('new','waiting','delayed','pending','running','success','failed','cancelled','stale') NOT NULL DEFAULT 'new',
   queue          VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS duly_job (
   children       INT NOT NULL DEFAULT 0,
   children_ended INT NOT NULL DEFAULT 0,
   time_before_stale_ms BIGINT NULL,
+  hooks          VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
   PRIMARY KEY (id),
   UNIQUE KEY duly_job_unique_key (unique_key),
   UNIQUE KEY duly_job_slot_key (slot_key),

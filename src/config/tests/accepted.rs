@@ -65,7 +65,6 @@ const EXAMPLE: &str = include_str!("example.yaml");
 fn of_the_whole_example_exactly_what_is_not_supported_yet_is_refused() {
     let later = [
         ("jobs.nightly_export.targets", "targets"),
-        ("hooks", "hooks"),
         ("refresh_cache", "refresh_cache"),
         ("lost_orders", "lost_orders"),
         ("sessions", "sessions"),
