@@ -171,7 +171,7 @@ pub struct EnqueueArgs {
     /// Refuse it while another job with this key has not ended
     #[arg(long, value_name = "KEY")]
     pub unique_key: Option<String>,
-    /// After job ID has ended as asked: success (default), failure or always; may be given several times
+    /// After job ID has ended as asked: success (default), failure, always or finished (success or failed); may be given several times
     #[arg(long, value_name = "ID[:END]", value_parser = parse_after)]
     pub after: Vec<(i64, On)>,
     #[command(flatten)]

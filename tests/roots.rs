@@ -180,6 +180,30 @@ on_every_database! {
         assert_eq!(s.read("order"), "part\npart\nafter\n", "also when it failed");
     }
 
+    fn a_dependent_that_must_be_unique_and_is_there_already_is_recorded_and_holds_nothing_up(s: Sandbox) {
+        arrange(&s, "  a: {command: ['true'], schedule: '0 0 1 1 *', depending_jobs: {b: {command: ['true'], unique: true}}}\n");
+        s.duly(["enqueue", "b", "--in", "1h"]).stdout("1\n").status(0);
+        s.database().sql("INSERT INTO duly_job (name) VALUES ('a')");
+        s.duly(["start", "a"]).stdout_has("").status(0);
+        s.duly(["run"]).status(0);
+        s.database().sql("UPDATE duly_schedule SET mark_at = '2020-06-01 00:00:00.000000', next_at = '2021-01-01 00:00:00.000000'");
+        s.duly(["run"]).status(0);
+        let count = |condition: &str| s.database().value(&format!("SELECT COUNT(*) FROM duly_job WHERE {condition}"));
+        assert_eq!((count("name = 'a' AND state = 'success'"), count("name = 'a' AND state NOT IN ('success', 'cancelled')")), ("3".into(), "0".into()));
+        assert_eq!(count("name = 'b' AND state = 'cancelled' AND reason LIKE 'refused: job 1 %'"), "3");
+    }
+
+    fn time_before_stale_begins_when_the_roots_command_has_ended(s: Sandbox) {
+        arrange(&s, "  root: {command: [sh, -c, './duly child part; sleep 2.5'], time_before_stale: 2s}\n  part: {command: ['true']}\n");
+        s.duly(["pause", "part"]).stdout_has("paused").status(0);
+        s.duly(["start", "root"]).stdout("1\n").status(0);
+        s.duly(["run"]).status(0);
+        assert_eq!(state(&s, 1), "running");
+        s.duly(["resume", "part"]).stdout_has("goes on").status(0);
+        s.duly(["run"]).status(0);
+        assert_eq!(state(&s, 1), "success");
+    }
+
     fn the_shipped_example_of_a_big_job_runs(s: Sandbox) {
         let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/big-job");
         for script in ["big-job", "small-job", "report"] {
@@ -188,6 +212,12 @@ on_every_database! {
         s.set_jobs(&std::fs::read_to_string(shipped.join("jobs.yaml")).unwrap());
         let path = format!("{}:{}", std::path::Path::new(env!("CARGO_BIN_EXE_duly")).parent().unwrap().display(), std::env::var("PATH").unwrap());
         s.duly(["start", "big_job"]).stdout("1\n").status(0);
+        // Its first attempt is interrupted after it has made what it makes.
+        s.file("duly", &format!("#!/bin/sh\n{} \"$@\"\n[ $1 != progress ] || [ $DULY_ATTEMPT -gt 1 ] || exit 1\n", env!("CARGO_BIN_EXE_duly")));
+        let broken = format!("{}:{path}", s.path("").display());
+        s.duly(["run"]).env("PATH", broken).output();
+        assert_eq!(s.database().value("SELECT state FROM duly_job WHERE id = 1"), "delayed");
+        s.database().sql("UPDATE duly_job SET run_at = '2020-01-01 00:00:00.000000' WHERE id = 1");
         s.duly(["run"]).env("PATH", path).status(0);
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'success'"), "4");
         assert_eq!(s.json(["show", "4", "--json"])["output"], "all parts are done\n");

@@ -82,6 +82,17 @@ on_every_database! {
         assert_eq!(s.read("order").split_whitespace().collect::<Vec<_>>(), ["3", "5", "1", "4", "2"]);
     }
 
+    fn a_job_of_a_low_priority_that_has_waited_for_long_goes_before_new_ones_of_a_higher(s: Sandbox) {
+        s.set_jobs("jobs:\n  a: {command: [sh, -c, 'echo $DULY_JOB_ID >> order']}\n");
+        for priority in ["-5", "0", "0"] {
+            s.duly(["enqueue", "a", "--priority", priority]).stdout_has("").status(0);
+        }
+        s.database().sql("UPDATE duly_job SET run_at = '2020-01-01 00:00:00.000000' WHERE id = 1");
+        s.duly(["run", "--concurrency", "1"]).status(0);
+        assert_eq!(s.read("order").split_whitespace().collect::<Vec<_>>(), ["1", "2", "3"]);
+        assert_eq!(s.json(["show", "1", "--json"])["priority"], -5);
+    }
+
     fn what_becomes_due_while_a_tick_lives_is_taken_on(s: Sandbox) {
         s.set_jobs("jobs:\n  long: {command: [sh, -c, 'touch running; while [ ! -e go ]; do sleep 0.05; done']}\n  quick: {command: [touch, quick]}\n  soon: {command: [touch, soon]}\n  each: {command: [sh, -c, 'echo x >> each'], schedule: '* * * * * *'}\n");
         s.duly(["start", "long"]).stdout("1\n").status(0);

@@ -12,10 +12,14 @@ use rustix::process::Signal;
 use crate::support::{Backend, Running, Sandbox, on_every_database, wait_until};
 
 /// A small generator of its own (xorshift), so that a seed means the same in every version.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed | 1)
+    }
+
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -54,7 +58,7 @@ echo \"end $DULY_JOB_ID $DULY_FENCE\" >> \"$LOG\"
 on_every_database! {
     fn nothing_is_lost_or_done_twice_in_a_storm(s: Sandbox) {
         let seed = setting("DULY_TEST_SEED", u64::from(std::process::id()) << 20 | 0x9E37);
-        let mut dice = Dice(seed | 1);
+        let mut dice = Dice::new(seed);
         let hosts: Vec<Sandbox> = (0..3).map(|_| s.beside()).collect();
         for host in &hosts {
             host.set_jobs(&format!("runner: {{state_dir: {}, lease: 3s, concurrency: 3}}\n{JOBS}", host.state_dir().display()));

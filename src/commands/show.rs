@@ -132,7 +132,9 @@ fn attempts_and_output(text: &mut String, attempts: &[AttemptRow], outputs: &[Ou
         );
         output(text, outputs, attempt.fence);
     }
-    if job.state == State::Running {
+    if job.state == State::Running && job.outcome.is_some() {
+        let (Ok(()) | Err(_)) = writeln!(text, "its command has ended; it ends when its children have");
+    } else if job.state == State::Running {
         let (Ok(()) | Err(_)) = writeln!(text, "attempt {} is running", job.attempts);
         output(text, outputs, job.fence);
     }

@@ -151,8 +151,8 @@ section! {
         on_success: CommandLine,
         on_failure: CommandLine,
         on_stale: CommandLine,
+        targets: Targets,
     }
-    later { targets: Targets }
 }
 
 /// A [`Job`], and which keys it was given (`null` is not given).
@@ -209,10 +209,26 @@ impl Read for Builtin {
     }
 }
 
-section! {
-    /// What makes one job for each line that a command prints.
-    Targets {}
-    checked { type: String, command: CommandLine }
+/// What makes one job for each line that a command prints.
+#[derive(Default)]
+pub(super) struct Targets {
+    pub(super) kind: Option<String>,
+    pub(super) command: Option<CommandLine>,
+}
+
+// By hand, since one of its keys is a word of the language.
+impl Read for Targets {
+    fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut targets = Self::default();
+        for (key, value) in reader.entries(node)? {
+            reader.within(&key, |reader| match key.as_str() {
+                "type" => targets.kind = Read::read(value, reader),
+                "command" => targets.command = Read::read(value, reader),
+                _ => reader.unknown_key(&["type", "command"]),
+            });
+        }
+        Some(targets)
+    }
 }
 
 section! {

@@ -14,7 +14,7 @@ use super::read::{Limit, Named, Reader, Whole};
 use super::validate::{Defaults, backoff};
 use super::values::CommandLine;
 use crate::job::{
-    Action, Definition, Hooks, NAME_RULE, OnOrphan, Schedule, Unique, hook_name, is_valid_name,
+    Action, Definition, Hooks, NAME_RULE, OnOrphan, Schedule, Targets, Unique, hook_name, is_valid_name,
 };
 
 /// What an entry takes from the rest of the file.
@@ -122,6 +122,8 @@ impl Collector<'_> {
 fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut Reader<'_>) -> Definition {
     let schedule = schedule(&entry, reader);
     report_no_effect(&entry, reader);
+    let mut entry = entry;
+    let targets = targets(entry.job.targets.take(), inherited, reader);
     let job = entry.job;
     let defaults = &inherited.defaults;
     Definition {
@@ -144,10 +146,26 @@ fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut 
         output_limit: job.output_limit.map_or(defaults.output_limit, |size| size.0),
         env: environment(job.env.unwrap_or_default(), reader),
         cwd: folder(job.cwd, inherited.folder, reader),
+        targets,
         enabled: job.enabled.unwrap_or(true),
         label: job.label,
         description: job.desc,
         dependents: Vec::new(),
+    }
+}
+
+fn targets(raw: Option<raw::Targets>, inherited: &Inherited<'_>, reader: &mut Reader<'_>) -> Option<Targets> {
+    let raw = raw?;
+    let (Some(kind), Some(command)) = (raw.kind, raw.command) else {
+        reader.problem_at(
+            "targets",
+            "lacks a `type` or a `command`; expected {type: Account, command: [bin/list]}",
+        );
+        return None;
+    };
+    match action(Some(command), None, inherited) {
+        Action::Command(command) => Some(Targets { kind, command }),
+        Action::CleanUp => None,
     }
 }
 
@@ -178,6 +196,7 @@ fn hooks(own: [Option<CommandLine>; 3], of: &Definition, inherited: &Inherited<'
             concurrency: None,
             time_before_stale: None,
             hooks: Hooks::default(),
+            targets: None,
             dependents: Vec::new(),
             ..of.clone()
         })
@@ -214,7 +233,7 @@ fn report_no_effect(entry: &Entry, reader: &mut Reader<'_>) {
         }
     };
     if !entry.has("schedule") {
-        let keys = ["timezone", "catch_up", "starting_deadline", "overlap", "jitter"];
+        let keys = ["timezone", "catch_up", "starting_deadline", "overlap", "jitter", "targets"];
         report(&keys, "without a `schedule`; add one, or remove it");
     }
     if entry.has("builtin") && !entry.has("command") {

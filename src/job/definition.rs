@@ -94,6 +94,15 @@ pub fn is_hook(name: &str) -> bool {
     name.contains(HOOK_MARK)
 }
 
+/// What makes each occurrence one job per target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets {
+    /// The type of every target.
+    pub kind: String,
+    /// Prints the id of one target per line.
+    pub command: Vec<String>,
+}
+
 /// How many not-ended jobs of a definition there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unique {
@@ -173,6 +182,8 @@ pub struct Definition {
     pub cwd: PathBuf,
     /// Whether its schedule makes jobs.
     pub enabled: bool,
+    /// What an occurrence makes one job each for; one job in all, if `None`.
+    pub targets: Option<Targets>,
     /// Names of the definitions that are put in with each job of this one and start after its success.
     pub dependents: Vec<String>,
 }

@@ -20,7 +20,8 @@ mod schedule;
 mod state;
 
 pub use definition::{
-    Action, Definition, Hooks, NAME_RULE, OnOrphan, Unique, hook_name, is_hook, is_valid_name, parse_params,
+    Action, Definition, Hooks, NAME_RULE, OnOrphan, Targets, Unique, hook_name, is_hook, is_valid_name,
+    parse_params,
 };
 pub use outcome::Outcome;
 pub use retry::{Backoff, Verdict, verdict};

@@ -14,6 +14,7 @@
 //! - **`flock` dies with its holder.** So do host slots and the sign of life of a runner; a crash can leak neither.
 //! - **Time passes while a laptop sleeps.** Leases are judged by a clock that counts it ([`clock`]).
 
+pub mod ask;
 pub mod capture;
 pub mod clock;
 pub mod command;

@@ -88,7 +88,7 @@ impl Tick {
         // A schedule that was introduced just now may be due at once (`@tick`).
         let mut has_made = false;
         if probe.has_due || has_other_schedules {
-            let made = schedule::make_due(&mut self.store, &config, probe.now, is_beginning);
+            let made = schedule::make_due(&mut self.store, &config, &self.folder, probe.now, is_beginning);
             has_made = self.note(made).unwrap_or(false);
             is_startable |= has_made;
         }
@@ -119,6 +119,10 @@ impl Tick {
         if has_other_schedules || last.is_none_or(|tick| probe.now - tick.at > RECORD) {
             let recorded = self.store.record_tick(&self.me.host, &digest).context("cannot record this tick");
             self.note(recorded);
+            if probe.has_pending {
+                let aged = self.store.age().context("cannot let waiting jobs age");
+                self.note(aged);
+            }
         }
         has_other_schedules
     }

@@ -1,18 +1,26 @@
 //! Making jobs of the occurrences that are due.
 
+use std::path::Path;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::config::Config;
 use crate::job::{Definition, Schedule, Trigger};
-use crate::store::{ScheduleRow, Store};
+use crate::process::ask;
+use crate::process::command::CommandLine;
+use crate::store::{ScheduleRow, Store, Target};
 
 /// How overdue a schedule must be before a host takes it over that has it with other instants.
 const UNATTENDED: TimeDelta = TimeDelta::minutes(5);
 
 /// How overdue a schedule must be before a host that does not have it puts the next look off, and by how much.
 const ABANDONED: TimeDelta = TimeDelta::hours(1);
-const LATER: std::time::Duration = std::time::Duration::from_secs(3600);
+const LATER: Duration = Duration::from_secs(3600);
+
+/// How long the command may take that lists targets.
+const ASKING: Duration = Duration::from_secs(60);
 
 fn scheduled(config: &Config) -> impl Iterator<Item = (&Definition, &Schedule)> {
     config
@@ -40,6 +48,7 @@ pub(super) fn introduce(store: &mut Store, config: &Config, now: DateTime<Utc>) 
 pub(super) fn make_due(
     store: &mut Store,
     config: &Config,
+    folder: &Path,
     now: DateTime<Utc>,
     is_beginning: bool,
 ) -> Result<bool> {
@@ -65,13 +74,46 @@ pub(super) fn make_due(
         if schedule.trigger == Trigger::Tick && !is_beginning {
             continue;
         }
+        let targets = match ask_for_targets(definition, folder) {
+            Ok(targets) => targets,
+            Err(why) => {
+                // Its occurrences are made when it answers.
+                log::warn!("`{}`: the command that lists its targets failed: {why}", row.name);
+                continue;
+            }
+        };
         let made = store
-            .make_occurrences(definition, schedule, &declared, now)
+            .make_occurrences(definition, schedule, targets.as_deref(), &declared, now)
             .with_context(|| format!("cannot schedule `{}`", row.name))?;
         log::info!("`{}`: jobs made: {}, occurrences skipped: {}", row.name, made.jobs, made.skipped);
         has_jobs |= made.jobs > 0;
     }
     Ok(has_jobs)
+}
+
+/// The targets of a definition that has some, as its command lists them.
+fn ask_for_targets(
+    definition: &Definition,
+    folder: &Path,
+) -> std::result::Result<Option<Vec<Target>>, String> {
+    let Some(targets) = &definition.targets else { return Ok(None) };
+    let command = CommandLine {
+        argv: targets.command.clone(),
+        cwd: definition.cwd.clone(),
+        env: definition.env.clone(),
+        input: None,
+    };
+    let mark = format!("{}-{}", std::process::id(), definition.name.replace('/', "_"));
+    let ids = ask::lines(&command, folder, &mark, ASKING)?;
+    let (fine, long): (Vec<String>, Vec<String>) = ids.into_iter().partition(|id| id.chars().count() <= 190);
+    if let Some(id) = long.first() {
+        log::warn!(
+            "`{}`: {} targets have ids of over 190 characters, the first is `{id}`",
+            definition.name,
+            long.len()
+        );
+    }
+    Ok(Some(fine.into_iter().map(|id| (targets.kind.clone(), id)).collect()))
 }
 
 fn is_other(row: &ScheduleRow, schedule: &Schedule) -> bool {

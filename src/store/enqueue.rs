@@ -184,7 +184,15 @@ impl Store {
                     None => {
                         let job =
                             NewJob { after: vec![(parent, On::Success)], root_id, ..NewJob::of(definition) };
-                        let child = self.insert(&[job])?[0];
+                        let child = match self.insert(std::slice::from_ref(&job)) {
+                            Ok(ids) => ids[0],
+                            // Its own dependents are not put in either.
+                            Err(StoreError::Taken { id, .. }) => {
+                                self.record_refused(&job, id)?;
+                                continue;
+                            }
+                            Err(other) => return Err(other),
+                        };
                         made.insert(&definition.name, child);
                         open.push((child, Some(definition)));
                         child
@@ -194,6 +202,18 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Records a dependent that was not put in because one like it has not ended. Part of a unit.
+    fn record_refused(&mut self, job: &NewJob, taken_by: i64) -> Result<(), StoreError> {
+        let free = NewJob { unique: Unique::No, root_id: None, after: Vec::new(), ..job.clone() };
+        let id = self.insert(&[free])?[0];
+        let update = format!(
+            "UPDATE duly_job SET state = 'cancelled', outcome = 'cancelled', reason = ?, finished_at = {} WHERE id = ?",
+            self.now()
+        );
+        let why = format!("refused: job {taken_by} of the same unique key had not ended");
+        self.execute(&Sql::new(update).bind(why).bind(id)).map(drop)
     }
 
     /// Adds the dependents of a job that an application has inserted. Part of a unit.

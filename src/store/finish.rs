@@ -195,7 +195,7 @@ impl Store {
         let now = self.now();
         let update = format!(
             "UPDATE duly_job SET own_end = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = COALESCE(?, reason), \
-             duration_ms = ?, owner = NULL, lease_until = {now}, slot_key = NULL, name_slot_key = NULL \
+             duration_ms = ?, noted_at = {now}, owner = NULL, lease_until = {now}, slot_key = NULL, name_slot_key = NULL \
              WHERE id = ? AND state = 'running' AND owner = ? AND fence = ?"
         );
         let sql = Sql::new(update)

@@ -43,5 +43,5 @@ pub use probe::{Probe, Tick};
 pub use query::{AttemptRow, Edge, Job, ListFilter, OutputRow};
 pub use rescue::Expired;
 pub use roots::Calling;
-pub use schedule::{Made, ScheduleRow};
+pub use schedule::{Made, ScheduleRow, Target};
 pub use schema::{MigrationState, wanted_version};

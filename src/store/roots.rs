@@ -43,6 +43,14 @@ struct Root {
 }
 
 #[derive(QueryableByName)]
+struct Made {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = BigInt)]
+    is_earlier: i64,
+}
+
+#[derive(QueryableByName)]
 struct Caller {
     #[diesel(sql_type = Text)]
     state: String,
@@ -85,17 +93,12 @@ impl Store {
         declared: Declared<'_>,
     ) -> Result<i64, StoreError> {
         let root = calling.0;
-        let all = serde_json::json!([job.params, job.target.0, job.target.1]).to_string();
-        let key = format!("child:{root}:{}:{:016x}", job.name, crate::job::fnv1a(all.as_bytes()));
+        let key = key_within(root, "child", job);
         self.unit(|tx| {
             tx.require_root(calling)?;
             let child = NewJob { root_id: Some(root), occurrence_key: Some(key.clone()), ..job.clone() };
             let id = match tx.insert_with_dependents(&child, declared) {
-                Err(err) if err.is_taken_key("occurrence_key") => {
-                    let query = Sql::new("SELECT id FROM duly_job WHERE occurrence_key = ?").bind(&key);
-                    let id = tx.rows::<Id>(&query)?.first().ok_or_else(no_answer)?.id;
-                    return Err(StoreError::Taken { id, name: job.name.clone() });
-                }
+                Err(err) if err.is_taken_key("occurrence_key") => return tx.made_before(root, &key, job),
                 inserted => inserted?,
             };
             let count = Sql::new("UPDATE duly_job SET children = children + ? WHERE id = ?");
@@ -116,11 +119,27 @@ impl Store {
         job: &NewJob,
         declared: Declared<'_>,
     ) -> Result<i64, StoreError> {
-        let job = NewJob { after: vec![(calling.0, on)], ..job.clone() };
+        let key = key_within(calling.0, "dependent", job);
+        let job = NewJob { after: vec![(calling.0, on)], occurrence_key: Some(key.clone()), ..job.clone() };
         self.unit(|tx| {
             tx.require_root(calling)?;
-            tx.insert_with_dependents(&job, declared)
+            match tx.insert_with_dependents(&job, declared) {
+                Err(err) if err.is_taken_key("occurrence_key") => tx.made_before(calling.0, &key, &job),
+                inserted => inserted,
+            }
         })
+    }
+
+    /// The job under `key`: as if it had been made now, if an earlier attempt of the root has made it; a second one, if
+    /// this attempt has.
+    fn made_before(&mut self, root: i64, key: &str, job: &NewJob) -> Result<i64, StoreError> {
+        let query = "SELECT j.id, CASE WHEN j.created_at < r.started_at THEN 1 ELSE 0 END AS is_earlier \
+                     FROM duly_job j JOIN duly_job r ON r.id = ? WHERE j.occurrence_key = ?";
+        let found = self.rows::<Made>(&Sql::new(query).bind(root).bind(key))?.pop().ok_or_else(no_answer)?;
+        if found.is_earlier == 1 {
+            return Ok(found.id);
+        }
+        Err(StoreError::Taken { id: found.id, name: job.name.clone() })
     }
 
     /// Notes how far the job that calls has come.
@@ -224,7 +243,7 @@ impl Store {
 
     fn settle_roots_batch(&mut self) -> Result<(usize, usize), StoreError> {
         let query = format!(
-            "SELECT id, own_end, time_before_stale_ms, COALESCE(finished_at, started_at) AS alive_at FROM duly_job \
+            "SELECT id, own_end, time_before_stale_ms, COALESCE(noted_at, started_at) AS alive_at FROM duly_job \
              WHERE state = 'running' AND lease_until <= {} AND owner IS NULL ORDER BY lease_until, id LIMIT {BATCH}{}",
             self.now(),
             self.skip_locked()
@@ -322,6 +341,12 @@ impl Store {
         let rows: Vec<super::enqueue::IdAndState> = self.rows(&Sql::new(query).bind(root))?;
         Ok(rows.into_iter().map(|row| (row.id, state_of(&row.state))).collect())
     }
+}
+
+/// What makes a job of a root one job: its name with its parameters and target.
+fn key_within(root: i64, what: &str, job: &NewJob) -> String {
+    let all = serde_json::json!([job.params, job.target.0, job.target.1]).to_string();
+    format!("{what}:{root}:{}:{:016x}", job.name, crate::job::fnv1a(all.as_bytes()))
 }
 
 /// How many jobs a job of the definition `name` is, its dependents included, each name once.

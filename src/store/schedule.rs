@@ -11,7 +11,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
 use super::connection::Store;
-use super::enqueue::{Declared, NewJob, Start, micros};
+use super::enqueue::{Declared, IdAndState, NewJob, Start, micros};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, utc};
@@ -31,6 +31,9 @@ pub struct ScheduleRow {
     /// The job of the latest occurrence.
     pub last_job_id: Option<i64>,
 }
+
+/// What a job is about: type and id.
+pub type Target = (String, String);
 
 /// What a pass over one name did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,7 +127,8 @@ impl Store {
 
     /// Makes the jobs of `found`, records what was skipped, and moves the mark, in one transaction.
     ///
-    /// Locks the row of the name, so that hosts take turns.
+    /// With `targets` each occurrence is one job per target, and overlap is judged per target. Locks the row of the
+    /// name, so that hosts take turns.
     ///
     /// # Errors
     ///
@@ -133,6 +137,7 @@ impl Store {
         &mut self,
         definition: &Definition,
         schedule: &Schedule,
+        targets: Option<&[Target]>,
         declared: Declared<'_>,
         now: DateTime<Utc>,
     ) -> Result<Made, StoreError> {
@@ -152,7 +157,14 @@ impl Store {
             let mut made = Made::default();
             let mut last = row.last_job_id;
             for at in &found.due {
-                tx.make_one(definition, schedule, declared, *at, &mut last, &mut made)?;
+                let Some(targets) = targets else {
+                    tx.make_one(definition, schedule, declared, (*at, None), &mut last, &mut made)?;
+                    continue;
+                };
+                for target in targets {
+                    let mut last = tx.open_job_of(&definition.name, target)?;
+                    tx.make_one(definition, schedule, declared, (*at, Some(target)), &mut last, &mut made)?;
+                }
             }
             tx.record_missed(definition, &found, &mut made)?;
             let update = "UPDATE duly_schedule SET mark_at = ?, next_at = ?, last_job_id = ? WHERE name = ? AND mark_at <= ?";
@@ -190,7 +202,7 @@ impl Store {
         definition: &Definition,
         schedule: &Schedule,
         declared: Declared<'_>,
-        at: DateTime<Utc>,
+        (at, target): (DateTime<Utc>, Option<&Target>),
         last: &mut Option<i64>,
         made: &mut Made,
     ) -> Result<(), StoreError> {
@@ -200,7 +212,8 @@ impl Store {
         };
         let mut job = NewJob {
             scheduled_for: Some(at),
-            occurrence_key: Some(occurrence_key(&definition.name, at)),
+            occurrence_key: Some(occurrence_key(&definition.name, at, target)),
+            target: target.map_or((None, None), |(kind, id)| (Some(kind.clone()), Some(id.clone()))),
             ..NewJob::of(definition)
         };
         let delay = schedule.delay_of(&definition.name);
@@ -232,6 +245,14 @@ impl Store {
         }
     }
 
+    /// The latest job of `name` for this target that has not ended.
+    fn open_job_of(&mut self, name: &str, (kind, id): &Target) -> Result<Option<i64>, StoreError> {
+        let query = "SELECT id, state FROM duly_job WHERE name = ? AND target_type = ? AND target_id = ? \
+                     AND state IN ('new', 'waiting', 'delayed', 'pending', 'running') ORDER BY id DESC LIMIT 1";
+        let rows: Vec<IdAndState> = self.rows(&Sql::new(query).bind(name).bind(kind).bind(id))?;
+        Ok(rows.first().map(|row| row.id))
+    }
+
     fn is_open(&mut self, id: i64) -> Result<bool, StoreError> {
         let rows: Vec<StateRow> = self.rows(&Sql::new("SELECT state FROM duly_job WHERE id = ?").bind(id))?;
         Ok(rows.iter().any(|row| row.state.parse::<State>().is_ok_and(|state| !state.is_ended())))
@@ -249,7 +270,7 @@ impl Store {
         let why = format!("skipped: {count} missed while nothing ran ({span})");
         let job = NewJob {
             scheduled_for: Some(last),
-            occurrence_key: Some(occurrence_key(&definition.name, last)),
+            occurrence_key: Some(occurrence_key(&definition.name, last, None)),
             ..NewJob::of(definition)
         };
         self.record_skipped(&job, &why, made)
@@ -272,7 +293,8 @@ impl Store {
     }
 }
 
-/// Name and instant in one value, since a composite unique key would let `NULL`s pass.
-fn occurrence_key(name: &str, at: DateTime<Utc>) -> String {
-    format!("{name}@{}", at.format("%Y-%m-%dT%H:%M:%SZ"))
+/// Name, instant and target in one value, since a composite unique key would let `NULL`s pass.
+fn occurrence_key(name: &str, at: DateTime<Utc>, target: Option<&Target>) -> String {
+    let target = target.map_or_else(String::new, |(kind, id)| format!("/{kind}:{id}"));
+    format!("{name}@{}{target}", at.format("%Y-%m-%dT%H:%M:%SZ"))
 }

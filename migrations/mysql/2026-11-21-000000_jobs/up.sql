@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS duly_job (
   children_ended INT NOT NULL DEFAULT 0,
   time_before_stale_ms BIGINT NULL,
   hooks          VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  noted_at        DATETIME(6) NULL,
   PRIMARY KEY (id),
   UNIQUE KEY duly_job_unique_key (unique_key),
   UNIQUE KEY duly_job_slot_key (slot_key),
@@ -119,4 +120,4 @@ CREATE TABLE IF NOT EXISTS duly_pause (
   PRIMARY KEY (scope)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
-INSERT INTO duly_pause (scope, paused_at) VALUES ('gate', UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE scope = scope;
+INSERT IGNORE INTO duly_pause (scope, paused_at) VALUES ('gate', UTC_TIMESTAMP(6));

@@ -39,7 +39,8 @@ CREATE TABLE duly_job (
   children       INTEGER NOT NULL DEFAULT 0,
   children_ended INTEGER NOT NULL DEFAULT 0,
   time_before_stale_ms INTEGER NULL,
-  hooks          TEXT NULL
+  hooks          TEXT NULL,
+  noted_at        TEXT NULL
 );
 CREATE UNIQUE INDEX duly_job_unique_key ON duly_job (unique_key);
 CREATE UNIQUE INDEX duly_job_slot_key ON duly_job (slot_key);

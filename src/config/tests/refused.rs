@@ -56,7 +56,6 @@ fn a_wrong_value_is_named_with_what_is_expected() {
         ("enabled: maybe", ": found text, expected true or false"),
         ("unique: always", ": `always` is not one of true, false, args"),
         ("on_failure: []", ": "),
-        ("targets: {tipe: x}", ".tipe: unknown key; did you mean `type`?"),
         ("depending_jobs: {a: }", ".a: each of these waits for the one before: a → a"),
         ("<<: 5", ": only a mapping can be merged; expected an alias such as *name"),
     ] {
@@ -66,6 +65,10 @@ fn a_wrong_value_is_named_with_what_is_expected() {
         let start = format!("jobs.yaml:4: jobs.a.{name}{expected}");
         assert!(problems[0].starts_with(&start), "{key}: {}", problems[0]);
     }
+    let lines =
+        read("jobs:\n  a:\n    command: [x]\n    schedule: '@daily'\n    targets: {tipe: x}\n").unwrap_err();
+    assert!(lines[0].ends_with("jobs.a.targets.tipe: unknown key; did you mean `type`?"), "{lines:?}");
+    assert!(lines[1].contains("lacks a `type` or a `command`"), "{lines:?}");
     assert_job_problem("enabled: 1", ": found a number, expected true or false");
     valid("jobs: {a: {command: x, unique: false, timeout: none, backoff: {initial: 0s}}}");
 }
