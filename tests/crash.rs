@@ -74,6 +74,33 @@ on_every_database! {
         assert_eq!(s.database().value("SELECT outcome FROM duly_attempt WHERE job_id = 1 AND attempt = 1"), "orphaned");
     }
 
+    /// Seen failing with processes told apart by job and fence only.
+    fn processes_of_another_database_on_this_host_are_left_alone(s: Sandbox) {
+        let other = Sandbox::new(s.database().backend());
+        for one in [&s, &other] {
+            with_short_lease(one, "  job: {command: [sh, -c, 'touch running; while [ ! -e go ]; do sleep 0.05; done']}\n  quick: {command: ['true']}\n");
+            one.duly(["start", "job"]).stdout("1\n").status(0);
+        }
+        let runner = s.duly(["run"]).spawn();
+        let innocent = other.duly(["run"]).spawn();
+        wait_until("both run job 1 under claim 1", SOON, || s.path("running").exists() && other.path("running").exists());
+        runner.signal(Signal::KILL);
+        runner.wait();
+        // As if it had died before it could note down which group it started: that has to be found by its environment.
+        let ledger = std::fs::read_dir(s.state_dir()).unwrap().flatten().flat_map(|folder| std::fs::read_dir(folder.path()).unwrap())
+            .flatten().find(|file| file.file_name().to_string_lossy().starts_with("runner-")).unwrap().path();
+        let text = std::fs::read_to_string(&ledger).unwrap();
+        let line: Vec<&str> = text[96..192].split_whitespace().collect();
+        let forgotten = format!("{:<96}", format!("{} {} 0 {}", line[0], line[1], line[3]));
+        std::fs::write(&ledger, format!("{}{forgotten}{}", &text[..96], &text[192..])).unwrap();
+        s.file("go", "");
+        s.duly(["run"]).stderr_has("ending process group").status(0);
+        other.file("go", "");
+        let output = innocent.wait();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output}");
+        assert_eq!(other.database().value("SELECT state FROM duly_job"), "success");
+    }
+
     fn an_orphan_that_may_not_be_run_again_becomes_stale(s: Sandbox) {
         with_short_lease(&s, "  once: {command: [sh, -c, 'touch running; sleep 600'], on_orphan: stale, depending_jobs: {later: {command: ['true']}}}\n");
         s.duly(["start", "once"]).stdout("1\n").status(0);
@@ -124,8 +151,8 @@ on_every_database! {
         wait_until("nothing is left", SOON, || s.processes().is_empty());
     }
 
-    /// Seen failing with the fence left out of the finish.
-    fn a_runner_that_was_frozen_past_its_lease_writes_no_result(s: Sandbox) {
+    /// Seen failing with neither `trusted_until` nor the heartbeat stopping a job that is lost: either is enough.
+    fn a_runner_that_was_frozen_past_its_lease_stops_its_job(s: Sandbox) {
         let frozen = s.beside();
         for host in [&frozen, &s] {
             with_short_lease(host, "  job: {command: [sh, -c, 'echo by $WHO; touch running; while [ $WHO = frozen ]; do sleep 0.1; done'], backoff: {initial: 0s}}\n");
@@ -145,6 +172,44 @@ on_every_database! {
         assert_eq!((job["state"].as_str(), job["attempts"].as_i64(), job["output"].as_str()), (Some("success"), Some(2), Some("by other\n")));
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_attempt"), "2");
         wait_until("the frozen runner's job is gone", SOON, || frozen.processes().is_empty());
+    }
+
+    /// Seen failing with owner and fence not compared in `still_held`.
+    fn a_result_that_is_ready_when_a_frozen_runner_wakes_up_is_dropped(s: Sandbox) {
+        let frozen = s.beside();
+        for host in [&frozen, &s] {
+            with_short_lease(host, "  job: {command: [sh, -c, 'echo by $WHO; touch running; while [ ! -e go ]; do sleep 0.1; done'], backoff: {initial: 0s}}\n");
+        }
+        frozen.duly(["start", "job"]).stdout("1\n").status(0);
+        let runner = frozen.duly(["run"]).env("WHO", "frozen").spawn();
+        wait_until("the job runs", SOON, || frozen.path("running").exists());
+        runner.signal(Signal::STOP);
+        frozen.file("go", "");
+        wait_until("its command has ended, and the runner does not know it", SOON, || frozen.processes().len() == 1);
+        let other = std::cell::RefCell::new(None);
+        wait_until("another runner does it", SOON, || {
+            if s.database().value("SELECT state FROM duly_job WHERE id = 1 AND fence = 2 UNION SELECT 'no' ORDER BY 1 DESC LIMIT 1") == "running" {
+                return true;
+            }
+            let mut tick = s.duly(["run"]).env("WHO", "other").spawn();
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_secs(2) && !tick.has_ended() && !s.path("running").exists() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            if !tick.has_ended() {
+                other.replace(Some(tick));
+            }
+            s.path("running").exists()
+        });
+        runner.signal(Signal::CONT);
+        let output = runner.wait();
+        assert!(output.stderr.contains("came too late"), "{output}");
+        assert_eq!(s.database().value("SELECT state FROM duly_job WHERE id = 1"), "running");
+        s.file("go", "");
+        assert!(other.into_inner().unwrap().wait().status.success());
+        let job = s.json(["show", "1", "--json"]);
+        assert_eq!((job["state"].as_str(), job["attempts"].as_i64(), job["output"].as_str()), (Some("success"), Some(2), Some("by other\n")));
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_attempt"), "2");
     }
 }
 
@@ -229,4 +294,20 @@ fn a_connection_that_the_server_kills_is_made_again() {
         s.database().value("SELECT CONCAT(state, ' ', attempts) FROM duly_job WHERE id = 1"),
         "success 1"
     );
+}
+
+/// Seen failing with `trusted_until` ignored.
+#[test]
+fn a_job_stops_by_itself_when_its_lease_ends_while_its_runner_waits_for_the_database() {
+    let s = Sandbox::from(Backend::Sqlite);
+    with_short_lease(&s, "  job: {command: [sh, -c, 'sleep 600 & echo $! > child; touch running; wait']}\n");
+    s.duly(["start", "job"]).stdout("1\n").status(0);
+    let runner = s.duly(["run"]).spawn();
+    wait_until("the job runs", SOON, || s.path("running").exists());
+    let mut lock = s.database().connect();
+    lock.sql("BEGIN IMMEDIATE");
+    wait_until("it is stopped", Duration::from_secs(6), || !is_alive(s.read("child").trim()));
+    lock.sql("ROLLBACK");
+    let output = runner.wait();
+    assert_eq!(output.status.code(), Some(0), "{output}");
 }

@@ -107,7 +107,7 @@ on_every_database! {
         s.duly(["start", "env"]).stdout("1\n").status(0);
         s.duly(["start", "prefixed"]).stdout("2\n").status(0);
         s.duly(["run"]).env("DULY_TARGET_ID", "inherited").status(0);
-        let expected = "[sandbox]/sub\nenv 1 1 [sandbox]/jobs.yaml a b\n9\n";
+        let expected = "[sandbox]/sub\nenv 1 1 [sandbox]/jobs.yaml a b\n10\n";
         assert_eq!(s.json(["show", "1", "--json"])["output"], expected);
         assert_eq!(s.json(["show", "2", "--json"])["output"], "[--]\n[app:import]\n[two words]\n[1]\n");
     }

@@ -38,6 +38,19 @@ on_every_database! {
         assert!(count(&s, "1 = 1") <= 3, "nothing is made twice");
     }
 
+    /// Seen failing with the occurrence key left NULL.
+    fn an_instant_that_has_its_job_gets_no_second_one_though_its_mark_is_lost(s: Sandbox) {
+        s.set_jobs("jobs:\n  each: {command: ['true'], schedule: '* * * * *', catch_up: all, overlap: allow}\n");
+        s.duly(["run"]).status(0);
+        for _ in 0..2 {
+            set_back(&s, 5);
+            s.duly(["run"]).status(0);
+        }
+        let twice = "SELECT COUNT(*) - COUNT(DISTINCT scheduled_for) FROM duly_job";
+        assert!(count(&s, "state = 'success'") >= 5);
+        assert_eq!(s.database().value(twice), "0");
+    }
+
     fn every_missed_occurrence_runs_if_asked_for(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: ['true'], schedule: '* * * * *', catch_up: all, overlap: allow}\n");
         s.duly(["run"]).status(0);

@@ -145,7 +145,7 @@ impl DeadRunner {
     /// Kills what is left of its process groups, and waits until they are gone.
     pub fn kill_groups(&self) {
         for entry in self.entries.iter().filter(|_| self.is_this_boot) {
-            kill_if_same(entry);
+            kill_if_same(&self.owner, entry);
         }
     }
 
@@ -182,19 +182,19 @@ pub fn kill_execution(folder: &Path, owner: &str, job: i64, fence: i64) {
     for entry in
         lines.filter_map(|line| parse(&line)).filter(|entry| entry.job == job && entry.fence == fence)
     {
-        kill_if_same(&entry);
+        kill_if_same(owner, &entry);
     }
 }
 
 /// Kills the group of an execution, if it is still the same: an id may have passed to other processes.
 ///
 /// It is when the leader started when it should have; or, where the leader is gone or was never noted down, when a
-/// process has the job's id and fence in its environment, which only its own descendants can have.
-fn kill_if_same(entry: &Entry) {
+/// process has this runner, job and fence in its environment, which only descendants of the execution can have.
+fn kill_if_same(owner: &str, entry: &Entry) {
     let is_leader_ours = Stat::of(entry.group).is_some_and(|leader| {
         leader.group == entry.group && leader.started.abs_diff(entry.started) <= SAME_START
     });
-    let groups = if is_leader_ours { vec![entry.group] } else { groups_of(entry) };
+    let groups = if is_leader_ours { vec![entry.group] } else { groups_of(owner, entry) };
     for group in groups {
         let Some(pid) = Pid::from_raw(group).filter(|_| group_members(group).next().is_some()) else {
             continue;
@@ -210,9 +210,14 @@ fn kill_if_same(entry: &Entry) {
     }
 }
 
-/// The groups of the processes that have the job's id and fence in their environment.
-fn groups_of(entry: &Entry) -> Vec<i32> {
-    let wanted = [format!("DULY_JOB_ID={}", entry.job), format!("DULY_FENCE={}", entry.fence)];
+/// The groups of the processes that have the runner, the job and the fence in their environment. Job and fence alone
+/// would not do: a host may run jobs of several databases.
+fn groups_of(owner: &str, entry: &Entry) -> Vec<i32> {
+    let wanted = [
+        format!("DULY_RUNNER={owner}"),
+        format!("DULY_JOB_ID={}", entry.job),
+        format!("DULY_FENCE={}", entry.fence),
+    ];
     let mut groups: Vec<i32> = all_processes()
         .filter(|pid| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

@@ -59,7 +59,9 @@ pub fn run(
     let lease = config.runner.lease;
     let ledger = Ledger::create(&folder, &me.owner, 1)
         .with_context(|| format!("cannot write in the state folder `{}`", folder.display()))?;
-    let bench = Arc::new(Bench { config: Arc::clone(&config), folder: folder.clone(), ledger });
+    let (bench_config, bench_folder) = (Arc::clone(&config), folder.clone());
+    let bench =
+        Arc::new(Bench { config: bench_config, folder: bench_folder, owner: me.owner.clone(), ledger });
     let under_way = Arc::new(UnderWay::default());
     let asked = since_boot();
     let claimed = claim(&mut store, &config, job, &me, is_forced)?;

@@ -77,7 +77,12 @@ impl Drain {
         }
         let ledger = Ledger::create(&tick.folder, &tick.me.owner, concurrency)
             .with_context(|| cannot(&tick.folder))?;
-        let bench = Arc::new(Bench { config: Arc::clone(&tick.config), folder: tick.folder.clone(), ledger });
+        let bench = Arc::new(Bench {
+            config: Arc::clone(&tick.config),
+            folder: tick.folder.clone(),
+            owner: tick.me.owner.clone(),
+            ledger,
+        });
         let (sender, events) = channel();
         let under_way = Arc::new(UnderWay::default());
         let (signals, stoppable) = (sender.clone(), Arc::clone(&under_way));

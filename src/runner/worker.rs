@@ -21,6 +21,7 @@ use crate::store::{AttemptEnd, Claimed, Output, StartedAt};
 pub(super) struct Bench {
     pub(super) config: Arc<Config>,
     pub(super) folder: PathBuf,
+    pub(super) owner: String,
     pub(super) ledger: Ledger,
 }
 
@@ -166,13 +167,14 @@ impl Bench {
     }
 
     /// What a command is told of its job. A variable without a value is empty, so that none is inherited.
-    fn variables(&self, job: &Claimed) -> [(String, String); 9] {
+    fn variables(&self, job: &Claimed) -> [(String, String); 10] {
         let scheduled_for = job.scheduled_for.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
         [
             ("DULY_JOB_ID", job.id.to_string()),
             ("DULY_JOB_NAME", job.name.clone()),
             ("DULY_ATTEMPT", job.attempt.to_string()),
             ("DULY_FENCE", job.fence.to_string()),
+            ("DULY_RUNNER", self.owner.clone()),
             ("DULY_ROOT_ID", job.root_id.unwrap_or(job.id).to_string()),
             ("DULY_SCHEDULED_FOR", scheduled_for.unwrap_or_default()),
             ("DULY_TARGET_TYPE", job.target.0.clone().unwrap_or_default()),

@@ -1,8 +1,9 @@
 //! Turning occurrences into jobs, each into one, however many hosts tick.
 //!
-//! Per scheduled name a row holds the mark up to which occurrences have been made. The jobs are inserted first, under
-//! a key of name and instant that only one row can have; then the mark moves, forward only. A tick that dies between
-//! the two leaves jobs that the next tick runs into and passes.
+//! Per scheduled name a row holds the mark up to which occurrences have been made; it moves forward only. The jobs and
+//! the mark are one transaction under a lock on that row. Each job also has a key of name, instant and target that only
+//! one row can have: it holds where the lock does not, on a cluster whose nodes are all written to, and where a mark was
+//! set back or restored from a backup.
 
 use std::time::Duration;
 
@@ -235,7 +236,7 @@ impl Store {
                 made.jobs += 1;
                 Ok(())
             }
-            // Made by a tick that died before it could move the mark.
+            // Made by another node of a cluster, or before the mark was set back.
             Err(StoreError::Duplicate(_)) => Ok(()),
             Err(StoreError::Taken { id, .. }) => {
                 let why = format!("skipped: job {id} of the same unique key had not ended");
