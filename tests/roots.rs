@@ -251,6 +251,62 @@ on_every_database! {
         }
     }
 
+    fn a_late_result_of_a_child_that_became_stale_is_refused(s: Sandbox) {
+        let frozen = s.beside();
+        for host in [&frozen, &s] {
+            arrange(host, "  root: {command: [sh, -c, './duly child part'], time_before_stale: 1s}\n  part: {command: [sh, -c, 'touch began; while [ ! -e go ]; do sleep 0.05; done']}\n");
+        }
+        frozen.duly(["start", "root"]).stdout("1\n").status(0);
+        let runner = frozen.duly(["run"]).spawn();
+        wait_until("the child runs", SOON, || frozen.path("began").exists());
+        wait_until("the root's command is done", SOON, || s.database().value("SELECT COUNT(*) FROM duly_job WHERE id = 1 AND owner IS NULL") == "1");
+        runner.signal(Signal::STOP);
+        // Its command ends while its runner cannot see it.
+        frozen.file("go", "");
+        wait_until("the root is given up", SOON, || {
+            s.duly(["run"]).output();
+            state(&s, 1) == "stale"
+        });
+        assert_eq!(state(&s, 2), "stale");
+        runner.signal(Signal::CONT);
+        runner.wait();
+        assert_eq!([1, 2].map(|id| state(&s, id)), ["stale", "stale"]);
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_attempt WHERE job_id = 2"), "0");
+    }
+
+    fn of_a_cancellation_and_a_claim_at_once_one_wins_whole(s: Sandbox) {
+        arrange(&s, "  a: {command: [sh, -c, 'echo $DULY_JOB_ID >> $LOG']}\n");
+        let count = 300;
+        let batch = "{\"name\": \"a\"}\n".repeat(count);
+        s.duly(["enqueue", "--batch", "-"]).stdin(&batch).stdout_has("1").status(0);
+        let log = s.path("log");
+        let ticks: Vec<_> = (0..3).map(|_| s.duly(["run", "--concurrency", "1"]).env("LOG", &log).spawn()).collect();
+        // From the other end, so that they meet.
+        for id in (1..=count).rev().step_by(2) {
+            let output = s.duly(["cancel", &id.to_string()]).output();
+            assert!(matches!(output.status.code(), Some(0 | 4)), "{output}");
+        }
+        for tick in ticks {
+            tick.wait();
+        }
+        s.duly(["run"]).env("LOG", &log).output();
+        let text = s.read("log");
+        let ran: Vec<&str> = text.lines().collect();
+        let rows = s.database().rows("SELECT id, state, attempts FROM duly_job");
+        assert_eq!(rows.len(), count);
+        for row in rows {
+            let cell = |n: usize| row[n].as_deref().unwrap();
+            let times = ran.iter().filter(|id| **id == cell(0)).count();
+            match (cell(1), cell(2)) {
+                ("success", "1") => assert_eq!(times, 1, "job {}", cell(0)),
+                ("cancelled", "0") => assert_eq!(times, 0, "job {} was cancelled before it began, and ran", cell(0)),
+                // It had begun: it may have come to its only line or not.
+                ("cancelled", "1") => assert!(times <= 1),
+                other => panic!("job {}: {other:?}", cell(0)),
+            }
+        }
+    }
+
     fn a_root_whose_runner_is_killed_is_run_again_and_its_children_are_not_made_twice(s: Sandbox) {
         arrange(&s, &FAMILY.replace("  root:\n", "  root:\n    max_attempts: 3\n    backoff: {initial: 0s}\n"));
         for hold in ["hold", "hold-a", "hold-b"] {
