@@ -147,6 +147,9 @@ on_every_database! {
         s.duly(["run-job", "bad", "--retry"]).stdout("oh\n").stderr_has("queued for retry").status(3);
         let states: Vec<String> = (1..=3).map(|id| s.database().value(&format!("SELECT state FROM duly_job WHERE id = {id}"))).collect();
         assert_eq!(states, ["success", "failed", "delayed"]);
+        s.set_jobs("queues: {default: {}, later: {}}\njobs:\n  bad: {command: [sh, -c, 'echo oh; exit 4']}\n");
+        s.duly(["run-job", "bad", "--retry=later"]).stdout("oh\n").stderr_has("queued for retry").status(3);
+        assert_eq!(s.database().value("SELECT queue FROM duly_job WHERE id = 4"), "later");
         assert_eq!(s.json(["show", "1", "--json"])["output"], "hello world\nerr\n");
     }
 }

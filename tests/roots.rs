@@ -204,6 +204,39 @@ on_every_database! {
         assert_eq!(state(&s, 1), "success");
     }
 
+    fn a_root_or_one_child_of_it_is_done_again_by_retry(s: Sandbox) {
+        arrange(&s, FAMILY);
+        s.file("code-b", "1");
+        s.duly(["start", "root"]).stdout("1\n").status(0);
+        s.duly(["run"]).stderr_has("job 3 (part) failed").status(0);
+        std::fs::remove_file(s.path("code-b")).unwrap();
+        let child = s.duly(["retry", "3"]).stdout_has("").status(0).stdout.trim().to_owned();
+        s.duly(["run"]).status(0);
+        let done = s.json(["show", &child, "--json"]);
+        assert_eq!((done["state"].as_str(), &done["params"], &done["root_id"]), (Some("success"), &serde_json::json!(["b"]), &serde_json::Value::Null));
+        assert_eq!(state(&s, 1), "failed", "what has ended stays as it is");
+        let root = s.duly(["retry", "1"]).stdout_has("").status(0).stdout.trim().to_owned();
+        s.duly(["run"]).status(0);
+        let done = s.json(["show", &root, "--json"]);
+        assert_eq!((done["state"].as_str(), done["children"].as_array().unwrap().len()), (Some("success"), 2));
+    }
+
+    fn show_draws_the_graph_that_a_job_is_part_of(s: Sandbox) {
+        arrange(&s, "  top: {command: ['true'], depending_jobs: {left: {command: ['true'], depending_jobs: {join: {}}}, right: {command: ['false'], depending_jobs: {join: {}}}}}\n  join: {command: [sh, -c, './duly child part']}\n  part: {command: ['true']}\n");
+        s.duly(["start", "top"]).stdout("1\n").status(0);
+        let name = |id: u32| s.database().value(&format!("SELECT name FROM duly_job WHERE id = {id}"));
+        let id = |wanted: &str| (1..=4).find(|id| name(*id) == wanted).unwrap();
+        let (left, right, join) = (id("left"), id("right"), id("join"));
+        let drawn = s.duly(["show", &join.to_string()]).stdout_has("graph").status(0).stdout;
+        let graph: Vec<&str> = drawn.lines().skip_while(|line| *line != "graph").skip(1).collect();
+        let branch = |id: u32, name: &str, again: &str| format!("    on success: {id} {name}, waiting\n      on success: {join} join, waiting{again}  ← this one");
+        let (first, second) = if left < right { ((left, "left"), (right, "right")) } else { ((right, "right"), (left, "left")) };
+        assert_eq!(graph.join("\n"), format!("  1 top, pending\n{}\n{}", branch(first.0, first.1, ""), branch(second.0, second.1, ", see above")));
+        s.duly(["start", "part"]).stdout_has("").status(0);
+        let alone = s.duly(["show", "5"]).stdout_has("").status(0);
+        assert!(!alone.stdout.contains("graph"));
+    }
+
     fn the_shipped_example_of_a_big_job_runs(s: Sandbox) {
         let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/big-job");
         for script in ["big-job", "small-job", "report"] {

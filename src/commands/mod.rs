@@ -7,6 +7,7 @@ mod clean_up;
 mod completions;
 mod dependent;
 mod enqueue;
+mod graph;
 mod jobs;
 mod list;
 mod migrate;

@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::list::took;
-use super::{Context, no_such_job};
+use super::{Context, graph, no_such_job};
 use crate::cli::ShowArgs;
 use crate::exit_code::ExitCode;
 use crate::job::State;
 use crate::render::{self, harmless, utc_time};
-use crate::store::{AttemptRow, Edge, Job, OutputRow, Store};
+use crate::store::{AttemptRow, Job, OutputRow, Store};
 
 /// How often a job that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -51,14 +51,7 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode> {
         return Ok(ExitCode::Success);
     }
     let mut text = head(&job);
-    edges(&mut text, "after", &prerequisites);
-    edges(&mut text, "before", &dependents);
-    for child in store.children(args.id).with_context(cannot)? {
-        if let Some(child) = store.job(child).with_context(cannot)? {
-            let (Ok(()) | Err(_)) =
-                writeln!(text, "  child      job {} ({}), {}", child.id, harmless(&child.name), child.state);
-        }
-    }
+    text.push_str(&graph::draw(store, args.id)?);
     attempts_and_output(&mut text, &attempts, &outputs, &job);
     render::answer(&text)?;
     Ok(ExitCode::Success)
@@ -102,15 +95,6 @@ fn head(job: &Job) -> String {
     line("child of", job.root_id.map(|id| format!("job {id}")));
     line("repeats", job.retry_of.map(|id| format!("job {id}")));
     text
-}
-
-fn edges(text: &mut String, word: &str, edges: &[Edge]) {
-    for edge in edges {
-        let name = edge.name.as_deref().unwrap_or("deleted");
-        let state = edge.state.as_deref().unwrap_or("-");
-        let (Ok(()) | Err(_)) =
-            writeln!(text, "  {word:<10} job {} ({}), {state}, on {}", edge.id, harmless(name), edge.on_end);
-    }
 }
 
 fn attempts_and_output(text: &mut String, attempts: &[AttemptRow], outputs: &[OutputRow], job: &Job) {
