@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
-use super::finish::{AttemptEnd, Finished, Output, StartedAt};
+use super::finish::{AttemptEnd, Finished, StartedAt};
+use super::output::Output;
 use super::sql::{Sql, marks, utc};
 use crate::job::{Outcome, Verdict};
 
