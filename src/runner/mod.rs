@@ -65,8 +65,24 @@ pub fn location(database: &DatabaseUrl) -> Location {
 ///
 /// When it is away or refuses the user; the message names it without its password.
 pub fn connect(config: &Config) -> Result<Store> {
-    let what = || format!("cannot open the database {}", config.database);
-    Store::connect(&location(&config.database)).with_context(what)
+    Store::connect(&location(&config.database)).map_err(|err| {
+        let hint = hint(&err.to_string());
+        anyhow::Error::new(err).context(format!("cannot open the database {}{hint}", config.database))
+    })
+}
+
+/// What to look at, for the client libraries' own words (which are in English) and the server's.
+fn hint(error: &str) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
+    if has(&["Access denied"]) {
+        " (check user and password in $DATABASE_URL, --database-url or `database` in jobs.yaml)"
+    } else if has(&["Can't connect", "Unknown server host", "Connection refused"]) {
+        " (is the server running there? host and port are in $DATABASE_URL, --database-url or `database` in jobs.yaml)"
+    } else if has(&["Unknown database"]) {
+        " (create it, or check the name in the URL)"
+    } else {
+        ""
+    }
 }
 
 /// Opens the configured database and makes sure of its schema.
