@@ -50,6 +50,8 @@ on_every_database! {
         s.duly(["run"]).stderr_has("exited with 3: no connection").status(0);
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job"), "0");
         s.file("accounts", "#!/bin/sh\necho 1\n");
+        // As if a minute had passed.
+        s.database().sql("UPDATE duly_schedule SET next_at = mark_at");
         s.duly(["run"]).status(0);
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'success'"), "1");
     }

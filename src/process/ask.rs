@@ -65,7 +65,10 @@ fn ask(command: &CommandLine, errors: std::path::PathBuf, limit: Duration) -> Re
 
 fn read(answer: &Path) -> std::io::Result<Vec<String>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(answer)?.take(MOST).read_to_end(&mut bytes)?;
+    std::fs::File::open(answer)?.take(MOST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST {
+        return Err(std::io::Error::other(format!("it is longer than {MOST} bytes")));
+    }
     let text = super::capture::escape(&bytes);
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }

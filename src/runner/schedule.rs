@@ -19,8 +19,9 @@ const UNATTENDED: TimeDelta = TimeDelta::minutes(5);
 const ABANDONED: TimeDelta = TimeDelta::hours(1);
 const LATER: Duration = Duration::from_secs(3600);
 
-/// How long the command may take that lists targets.
-const ASKING: Duration = Duration::from_secs(60);
+/// How long the command may take that lists targets, and when it is asked again if it fails.
+const ASKING: Duration = Duration::from_secs(20);
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 fn scheduled(config: &Config) -> impl Iterator<Item = (&Definition, &Schedule)> {
     config
@@ -54,6 +55,7 @@ pub(super) fn make_due(
 ) -> Result<bool> {
     let declared = |name: &str| config.definition(name);
     let mut has_jobs = false;
+    let pauses = store.pauses().context("cannot read the pauses")?;
     for row in store.schedules(true).context("cannot read the schedules")? {
         let found = scheduled(config).find(|(definition, _)| definition.name == row.name);
         let overdue = row.next.map_or(TimeDelta::zero(), |next| now - next);
@@ -74,11 +76,15 @@ pub(super) fn make_due(
         if schedule.trigger == Trigger::Tick && !is_beginning {
             continue;
         }
+        if pauses.iter().any(|pause| pause.holds(&definition.name, &definition.queue)) {
+            continue;
+        }
         let targets = match ask_for_targets(definition, folder) {
             Ok(targets) => targets,
             Err(why) => {
-                // Its occurrences are made when it answers.
+                // Its occurrences are made when it answers; it is not asked all the time.
                 log::warn!("`{}`: the command that lists its targets failed: {why}", row.name);
+                store.look_later(&row, ASK_AGAIN).context("cannot put a schedule off")?;
                 continue;
             }
         };

@@ -47,7 +47,7 @@ impl Store {
                     tx.execute(&Sql::new(update).bind(clip(why)).bind(id))?;
                     Ok((Cancelled::Requested, true))
                 }
-                _ => {
+                _ if tx.open_children(id)?.is_empty() => {
                     let update = format!(
                         "UPDATE duly_job SET state = 'cancelled', outcome = 'cancelled', reason = ?, finished_at = {now}, \
                          lease_until = NULL, unique_key = NULL WHERE id = ? AND state = ?"
@@ -56,6 +56,16 @@ impl Store {
                     let children = tx.roots_of(&[id])?;
                     let has_root = tx.mark_roots(&children)?;
                     Ok((Cancelled::Now, tx.mark_dependents(&[id])? || has_root))
+                }
+                // A root between two attempts: it ends when its children have, like one whose command is done.
+                _ => {
+                    let update = format!(
+                        "UPDATE duly_job SET state = 'running', owner = NULL, own_end = 'cancelled', outcome = 'cancelled', \
+                         reason = ?, cancel_requested_at = {now}, noted_at = {now}, lease_until = {now} \
+                         WHERE id = ? AND state = ?"
+                    );
+                    tx.execute(&Sql::new(update).bind(clip(why)).bind(id).bind(state.as_str()))?;
+                    Ok((Cancelled::Requested, true))
                 }
             }
         })?;

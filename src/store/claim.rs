@@ -61,6 +61,8 @@ struct PassedOver {
     undeclared: BTreeSet<String>,
     /// Paused, or at their limits.
     held_back: BTreeSet<String>,
+    /// Whether children of a cancelled root were cancelled instead.
+    has_cancelled: bool,
 }
 
 impl PassedOver {
@@ -143,15 +145,26 @@ impl Store {
         limits: Limits<'_>,
         is_declared: &dyn Fn(&str) -> bool,
     ) -> Result<Claims, StoreError> {
-        let mut passed = PassedOver::default();
+        let (mut passed, mut jobs) = (PassedOver::default(), Vec::new());
         loop {
             let before = passed.len();
-            let jobs = self.unit(|tx| tx.claim_once(request, limits, is_declared, &mut passed))?;
+            let rest = ClaimRequest { limit: request.limit - jobs.len(), ..request };
+            match self.unit(|tx| tx.claim_once(rest, limits, is_declared, &mut passed)) {
+                Ok(more) => jobs.extend(more),
+                // What is held already must begin.
+                Err(_) if !jobs.is_empty() => break,
+                Err(err) => return Err(err),
+            }
             // Names that may not be touched can fill the head of the queue: look past them.
-            if !jobs.is_empty() || passed.len() == before {
-                return Ok(Claims { jobs, undeclared: passed.undeclared });
+            let has_cancelled = std::mem::take(&mut passed.has_cancelled);
+            if has_cancelled {
+                self.settle_soon();
+            }
+            if jobs.len() == request.limit || (passed.len() == before && !has_cancelled) {
+                break;
             }
         }
+        Ok(Claims { jobs, undeclared: passed.undeclared })
     }
 
     fn claim_once(
@@ -174,7 +187,9 @@ impl Store {
             return Ok(Vec::new());
         }
         let rows = self.startable(request.queue, room, limits, passed)?;
+        let found = rows.len();
         let rows = self.without_cancelled_families(rows)?;
+        passed.has_cancelled |= rows.len() < found;
         let mut mine = Vec::with_capacity(rows.len());
         for row in rows {
             if !is_declared(&row.name) {

@@ -127,8 +127,12 @@ impl Store {
              WHERE d.prerequisite_id IN ({list}) AND j.finished_at IS NULL"
         );
         let roots = format!("SELECT DISTINCT root_id AS id FROM duly_job WHERE root_id IN ({list})");
+        // How a root ends depends on how its children did.
+        let children = format!(
+            "SELECT c.id FROM duly_job c JOIN duly_job r ON r.id = c.root_id WHERE c.id IN ({list}) AND r.finished_at IS NULL"
+        );
         let mut held = BTreeSet::new();
-        for query in [waited_for, roots] {
+        for query in [waited_for, roots, children] {
             let query = if candidates.len() == BATCH { Sql::new(query) } else { Sql::once(query) };
             held.extend(self.rows::<Id>(&query.bind_all(ids()))?.into_iter().map(|row| row.id));
         }

@@ -133,10 +133,16 @@ impl Store {
             }
             // To whoever cancelled a root, a child that had not begun looked as if it had.
             let ids: Vec<i64> = claims.iter().map(|(id, _)| *id).collect();
+            let mut has_cancelled = false;
             for (id, root) in tx.roots_of(&ids)? {
-                tx.cancel_with_root(id, root)?;
+                has_cancelled |= tx.cancel_with_root(id, root)?;
             }
-            Ok(())
+            Ok(has_cancelled)
+        })
+        .map(|has_cancelled| {
+            if has_cancelled {
+                self.settle_soon();
+            }
         })
     }
 

@@ -99,25 +99,26 @@ impl Store {
         Ok(self.unit(|tx| tx.execute(&delete))? > 0)
     }
 
+    /// The pauses that last, the gate locked shared until the end of the transaction. Part of a unit.
+    pub(super) fn pauses_at_the_gate(&mut self) -> Result<Vec<Pause>, StoreError> {
+        if self.is_mysql() {
+            // Read after the gate is held: what was read while waiting for it would be too old.
+            let gate = "SELECT scope, paused_at, until_at, paused_by, reason FROM duly_pause \
+                        WHERE scope = 'gate' LOCK IN SHARE MODE";
+            self.rows::<Pause>(&Sql::new(gate))?;
+        }
+        self.pauses()
+    }
+
     /// The pauses that last.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub fn pauses(&mut self) -> Result<Vec<Pause>, StoreError> {
-        self.pauses_with("")
-    }
-
-    /// The pauses that last, the gate locked shared until the end of the transaction. Part of a unit.
-    pub(super) fn pauses_at_the_gate(&mut self) -> Result<Vec<Pause>, StoreError> {
-        let lock = if self.is_mysql() { " LOCK IN SHARE MODE" } else { "" };
-        self.pauses_with(lock)
-    }
-
-    fn pauses_with(&mut self, lock: &str) -> Result<Vec<Pause>, StoreError> {
         let query = format!(
             "SELECT scope, paused_at, until_at, paused_by, reason FROM duly_pause \
-             WHERE until_at IS NULL OR until_at > {}{lock}",
+             WHERE until_at IS NULL OR until_at > {}",
             self.now()
         );
         let mut pauses: Vec<Pause> = self.rows(&Sql::new(query))?;

@@ -12,7 +12,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
 use super::connection::Store;
-use super::enqueue::{Declared, NewJob, micros, no_answer};
+use super::enqueue::{Declared, NewJob, micros};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, StoredTime, padded_marks};
@@ -96,11 +96,11 @@ impl Store {
         let key = key_within(root, "child", job);
         self.unit(|tx| {
             tx.require_root(calling)?;
+            if let Some(id) = tx.made_before(root, &key, job)? {
+                return Ok(id);
+            }
             let child = NewJob { root_id: Some(root), occurrence_key: Some(key.clone()), ..job.clone() };
-            let id = match tx.insert_with_dependents(&child, declared) {
-                Err(err) if err.is_taken_key("occurrence_key") => return tx.made_before(root, &key, job),
-                inserted => inserted?,
-            };
+            let id = tx.insert_with_dependents(&child, declared)?;
             let count = Sql::new("UPDATE duly_job SET children = children + ? WHERE id = ?");
             tx.execute(&count.bind(with_dependents(&job.name, declared)).bind(root))?;
             Ok(id)
@@ -123,23 +123,24 @@ impl Store {
         let job = NewJob { after: vec![(calling.0, on)], occurrence_key: Some(key.clone()), ..job.clone() };
         self.unit(|tx| {
             tx.require_root(calling)?;
-            match tx.insert_with_dependents(&job, declared) {
-                Err(err) if err.is_taken_key("occurrence_key") => tx.made_before(calling.0, &key, &job),
-                inserted => inserted,
+            match tx.made_before(calling.0, &key, &job)? {
+                Some(id) => Ok(id),
+                None => tx.insert_with_dependents(&job, declared),
             }
         })
     }
 
-    /// The job under `key`: as if it had been made now, if an earlier attempt of the root has made it; a second one, if
-    /// this attempt has.
-    fn made_before(&mut self, root: i64, key: &str, job: &NewJob) -> Result<i64, StoreError> {
+    /// The job under `key`, if there is one: as if it had been made now, if an earlier attempt of the root has made it; a
+    /// second one, if this attempt has. Looked for before the insert, since the root is locked, and since of two keys that
+    /// are taken a server names the one it likes.
+    fn made_before(&mut self, root: i64, key: &str, job: &NewJob) -> Result<Option<i64>, StoreError> {
         let query = "SELECT j.id, CASE WHEN j.created_at < r.started_at THEN 1 ELSE 0 END AS is_earlier \
                      FROM duly_job j JOIN duly_job r ON r.id = ? WHERE j.occurrence_key = ?";
-        let found = self.rows::<Made>(&Sql::new(query).bind(root).bind(key))?.pop().ok_or_else(no_answer)?;
-        if found.is_earlier == 1 {
-            return Ok(found.id);
+        match self.rows::<Made>(&Sql::new(query).bind(root).bind(key))?.pop() {
+            None => Ok(None),
+            Some(found) if found.is_earlier == 1 => Ok(Some(found.id)),
+            Some(found) => Err(StoreError::Taken { id: found.id, name: job.name.clone() }),
         }
-        Err(StoreError::Taken { id: found.id, name: job.name.clone() })
     }
 
     /// Notes how far the job that calls has come.
@@ -199,8 +200,8 @@ impl Store {
             let count = ended.iter().filter(|(_, of)| *of == root).count();
             let update = format!(
                 "UPDATE duly_job SET children_ended = children_ended + ?, \
-                 lease_until = CASE WHEN owner IS NULL THEN {} ELSE lease_until END \
-                 WHERE id = ? AND state = 'running'",
+                 lease_until = CASE WHEN state = 'running' AND owner IS NULL THEN {} ELSE lease_until END \
+                 WHERE id = ?",
                 self.now()
             );
             let count = i64::try_from(count).unwrap_or(i64::MAX);
@@ -214,7 +215,7 @@ impl Store {
         let update = format!(
             "UPDATE duly_job SET state = 'cancelled', outcome = 'cancelled', reason = 'its root was cancelled', \
              finished_at = {}, unique_key = NULL WHERE id = ? AND state = 'pending' AND EXISTS (SELECT 1 FROM \
-             (SELECT cancel_requested_at FROM duly_job WHERE id = ?) AS root WHERE cancel_requested_at IS NOT NULL)",
+             (SELECT cancel_requested_at FROM duly_job WHERE id = ? LIMIT 1) AS root WHERE cancel_requested_at IS NOT NULL)",
             self.now()
         );
         if self.execute(&Sql::new(update).bind(id).bind(root))? == 0 {
@@ -252,9 +253,14 @@ impl Store {
         let now = if roots.is_empty() { DateTime::<Utc>::MIN_UTC } else { self.time()? };
         let mut ended = Vec::new();
         for root in &roots {
-            let children = self.children_by_state(root.id)?;
-            let is_open = |row: &&Children| !state_of(&row.state).is_ended();
-            if children.iter().filter(is_open).all(|row| row.jobs == 0) {
+            let is_open = self.has_open_child(root.id)?;
+            // Counted only where it matters: a large family is looked at after each of its members has ended.
+            let children = if is_open && root.time_before_stale_ms.is_none() {
+                Vec::new()
+            } else {
+                self.children_by_state(root.id)?
+            };
+            if !is_open {
                 self.end_root(root.id, end_of(root, &children), None)?;
                 ended.push(root.id);
                 continue;
@@ -273,12 +279,19 @@ impl Store {
         Ok((roots.len(), ended.len()))
     }
 
+    fn has_open_child(&mut self, root: i64) -> Result<bool, StoreError> {
+        let query = "SELECT id FROM duly_job WHERE root_id = ? AND state IN \
+                     ('new', 'waiting', 'delayed', 'pending', 'running') LIMIT 1";
+        Ok(!self.rows::<Id>(&Sql::new(query).bind(root))?.is_empty())
+    }
+
     fn children_by_state(&mut self, root: i64) -> Result<Vec<Children>, StoreError> {
         let now = self.now();
         let query = format!(
             "SELECT state, COUNT(*) AS jobs, \
              CAST(SUM(CASE WHEN state = 'running' AND lease_until > {now} THEN 1 ELSE 0 END) AS SIGNED) AS alive, \
-             MAX(COALESCE(finished_at, started_at, created_at)) AS last_sign FROM duly_job WHERE root_id = ? GROUP BY state"
+             MAX(CASE WHEN finished_at IS NOT NULL THEN finished_at WHEN state = 'running' THEN lease_until \
+             ELSE COALESCE(run_at, created_at) END) AS last_sign FROM duly_job WHERE root_id = ? GROUP BY state"
         );
         self.rows(&Sql::new(query).bind(root))
     }

@@ -5,6 +5,7 @@
 //! one row can have: it holds where the lock does not, on a cluster whose nodes are all written to, and where a mark was
 //! set back or restored from a backup.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
@@ -12,7 +13,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
 use super::connection::Store;
-use super::enqueue::{Declared, IdAndState, NewJob, Start, micros};
+use super::enqueue::{Declared, NewJob, Start, micros};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, utc};
@@ -57,6 +58,16 @@ struct Row {
     next_at: Option<NaiveDateTime>,
     #[diesel(sql_type = Nullable<BigInt>)]
     last_job_id: Option<i64>,
+}
+
+#[derive(QueryableByName)]
+struct OpenTarget {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_type: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_id: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -162,8 +173,9 @@ impl Store {
                     tx.make_one(definition, schedule, declared, (*at, None), &mut last, &mut made)?;
                     continue;
                 };
+                let open = tx.open_targets(&definition.name)?;
                 for target in targets {
-                    let mut last = tx.open_job_of(&definition.name, target)?;
+                    let mut last = open.get(target).copied();
                     tx.make_one(definition, schedule, declared, (*at, Some(target)), &mut last, &mut made)?;
                 }
             }
@@ -246,12 +258,13 @@ impl Store {
         }
     }
 
-    /// The latest job of `name` for this target that has not ended.
-    fn open_job_of(&mut self, name: &str, (kind, id): &Target) -> Result<Option<i64>, StoreError> {
-        let query = "SELECT id, state FROM duly_job WHERE name = ? AND target_type = ? AND target_id = ? \
-                     AND state IN ('new', 'waiting', 'delayed', 'pending', 'running') ORDER BY id DESC LIMIT 1";
-        let rows: Vec<IdAndState> = self.rows(&Sql::new(query).bind(name).bind(kind).bind(id))?;
-        Ok(rows.first().map(|row| row.id))
+    /// The latest job that has not ended, for each target of `name` that has one.
+    fn open_targets(&mut self, name: &str) -> Result<HashMap<Target, i64>, StoreError> {
+        let query = "SELECT id, target_type, target_id FROM duly_job WHERE name = ? AND target_id IS NOT NULL \
+                     AND state IN ('new', 'waiting', 'delayed', 'pending', 'running') ORDER BY id";
+        let rows: Vec<OpenTarget> = self.rows(&Sql::new(query).bind(name))?;
+        let target = |row: OpenTarget| Some(((row.target_type?, row.target_id?), row.id));
+        Ok(rows.into_iter().filter_map(target).collect())
     }
 
     fn is_open(&mut self, id: i64) -> Result<bool, StoreError> {

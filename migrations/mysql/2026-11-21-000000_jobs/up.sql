@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS duly_job (
   KEY duly_job_lease (state, lease_until, id),
   KEY duly_job_clean_up (state, finished_at, id),
   KEY duly_job_name (name, id),
-  KEY duly_job_root (root_id)
+  KEY duly_job_root (root_id, state)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- One row for each attempt that ended.

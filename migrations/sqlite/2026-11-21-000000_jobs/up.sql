@@ -51,7 +51,7 @@ CREATE INDEX duly_job_promote ON duly_job (state, run_at, id);
 CREATE INDEX duly_job_lease ON duly_job (state, lease_until, id);
 CREATE INDEX duly_job_clean_up ON duly_job (state, finished_at, id);
 CREATE INDEX duly_job_name ON duly_job (name, id);
-CREATE INDEX duly_job_root ON duly_job (root_id);
+CREATE INDEX duly_job_root ON duly_job (root_id, state);
 
 -- One row for each attempt that ended.
 CREATE TABLE duly_attempt (
