@@ -129,6 +129,22 @@ on_every_database! {
         assert_eq!([1, 2, 3].map(|id| state(&s, id)), ["cancelled", "cancelled", "cancelled"]);
     }
 
+    fn a_root_that_is_cancelled_between_two_attempts_ends_when_its_running_children_have(s: Sandbox) {
+        arrange(&s, &FAMILY.replace("  root:\n", "  root:\n    max_attempts: 2\n    backoff: {initial: 1h}\n"));
+        s.file("hold-a", "");
+        s.file("code", "1");
+        s.duly(["start", "root"]).stdout("1\n").status(0);
+        let tick = s.duly(["run"]).spawn();
+        wait_until("the root waits for its second attempt", SOON, || {
+            s.path("began-a").exists() && state(&s, 3) == "success" && state(&s, 1) == "delayed"
+        });
+        s.duly(["cancel", "1"]).stdout_has("").status(0);
+        assert_eq!([1, 2].map(|id| state(&s, id)), ["running", "running"]);
+        std::fs::remove_file(s.path("hold-a")).unwrap();
+        assert!(tick.wait().status.success());
+        assert_eq!([1, 2, 3].map(|id| state(&s, id)), ["cancelled", "success", "success"]);
+    }
+
     fn a_root_without_a_sign_of_life_becomes_stale_and_its_children_with_it(s: Sandbox) {
         arrange(&s, &FAMILY.replace("  root:\n", "  root:\n    unique: true\n    time_before_stale: 2s\n"));
         s.duly(["start", "root"]).stdout("1\n").status(0);
