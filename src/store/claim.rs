@@ -151,8 +151,8 @@ impl Store {
             let rest = ClaimRequest { limit: request.limit - jobs.len(), ..request };
             match self.unit(|tx| tx.claim_once(rest, limits, is_declared, &mut passed)) {
                 Ok(more) => jobs.extend(more),
-                // What is held already must begin.
-                Err(_) if !jobs.is_empty() => break,
+                // Nothing came of this round, and what is held from those before must begin.
+                Err(err) if !jobs.is_empty() && !matches!(err, StoreError::Away(_)) => break,
                 Err(err) => return Err(err),
             }
             // Names that may not be touched can fill the head of the queue: look past them.
