@@ -259,7 +259,11 @@ fn a_pause_waits_for_a_claim_that_has_not_seen_it() {
         ) == "1"
     });
     let mut pause = s.duly(["pause", "--all"]).spawn();
-    std::thread::sleep(Duration::from_secs(1));
+    wait_until("the pause waits at the gate", SOON, || {
+        s.database().value(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND info LIKE 'UPDATE duly_pause%'",
+        ) == "1"
+    });
     assert!(!pause.has_ended(), "the pause is made before a claim that has not seen it is over");
     lock.sql("COMMIT");
     assert!(tick.wait().status.success() && pause.wait().status.success());

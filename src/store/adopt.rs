@@ -10,7 +10,7 @@ use super::connection::Store;
 use super::enqueue::{Declared, micros, params_json};
 use super::error::StoreError;
 use super::finish::clip;
-use super::sql::{Sql, marks};
+use super::sql::{Id, Sql, marks};
 use crate::job::{Action, Definition, Unique, is_hook, parse_params};
 
 /// How long a job is startable before it comes nearer to the head of its queue, and by how much of a priority.
@@ -42,12 +42,6 @@ struct NewRow {
 struct Name {
     #[diesel(sql_type = Text)]
     name: String,
-}
-
-#[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
 }
 
 impl Store {

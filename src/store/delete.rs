@@ -13,7 +13,7 @@ use diesel::sql_types::{BigInt, Text, Timestamp};
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
-use super::sql::{Sql, marks, time_text};
+use super::sql::{Id, Sql, marks, time_text};
 use crate::job::State;
 
 /// Jobs per transaction.
@@ -49,12 +49,6 @@ struct Candidate {
     name: String,
     #[diesel(sql_type = Timestamp)]
     finished_at: NaiveDateTime,
-}
-
-#[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
 }
 
 impl Store {

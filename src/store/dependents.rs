@@ -15,20 +15,14 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
-use super::sql::{Sql, padded_marks};
+use super::sql::{Id, Sql, padded_marks};
 use crate::job::{On, State};
 
 /// Marked jobs looked at in one transaction.
 const BATCH: usize = 128;
 
-/// When a job that goes on waiting is looked at again without having been marked.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
-
-#[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-}
+/// When what goes on waiting, for prerequisites or for children, is looked at again without having been marked.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 #[derive(QueryableByName)]
 struct Child {

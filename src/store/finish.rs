@@ -195,10 +195,7 @@ impl Store {
         );
         let sql = Sql::new(update)
             .bind(own.as_str())
-            .bind(end.outcome.as_str())
-            .bind(end.outcome.exit_code())
-            .bind(end.outcome.signal())
-            .bind(end.outcome.reason().map(|reason| clip(&reason)))
+            .bind_all(outcome_values(&end.outcome))
             .bind(millis(end.ran))
             .bind(end.id)
             .bind(&end.owner)
@@ -276,10 +273,7 @@ impl Store {
         );
         let sql = Sql::sized(update, group.len())
             .bind(state.as_str())
-            .bind(first.outcome.as_str())
-            .bind(first.outcome.exit_code())
-            .bind(first.outcome.signal())
-            .bind(first.outcome.reason().map(|reason| clip(&reason)))
+            .bind_all(outcome_values(&first.outcome))
             .bind_all(group.iter().flat_map(|end| [Value::from(end.id), Value::from(millis(end.ran))]))
             .bind_all(group.iter().map(|end| end.id))
             .bind(&first.owner);
@@ -303,10 +297,7 @@ impl Store {
             .bind(state)
             .bind(micros(wait))
             .bind(uncounted)
-            .bind(end.outcome.as_str())
-            .bind(end.outcome.exit_code())
-            .bind(end.outcome.signal())
-            .bind(end.outcome.reason().map(|reason| clip(&reason)))
+            .bind_all(outcome_values(&end.outcome))
             .bind(millis(end.ran))
             .bind(end.id)
             .bind(&end.owner)
@@ -346,11 +337,9 @@ impl Store {
                 (-micros(ago)).into(),
                 (-micros(end.ended_ago)).into(),
                 millis(end.ran).into(),
-                end.outcome.as_str().into(),
-                end.outcome.exit_code().into(),
-                end.outcome.signal().into(),
-                end.outcome.reason().map(|reason| clip(&reason)).into(),
             ]
+            .into_iter()
+            .chain(outcome_values(&end.outcome))
         });
         self.execute(&Sql::sized(insert, ends.len()).bind_all(values)).map(drop)
     }
@@ -376,6 +365,12 @@ const fn state_after(verdict: Verdict) -> State {
 
 fn millis(length: Option<Duration>) -> Option<i64> {
     length.map(|length| i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The columns `outcome`, `exit_code`, `signal_number` and `reason`.
+fn outcome_values(outcome: &Outcome) -> [Value; 4] {
+    let reason = outcome.reason().map(|reason| clip(&reason));
+    [outcome.as_str().into(), outcome.exit_code().into(), outcome.signal().into(), reason.into()]
 }
 
 /// A reason that fits its column.

@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
-use super::sql::{Sql, StoredState, StoredTime, Value};
+use super::sql::{Id, Sql, StoredState, StoredTime, Value};
 use crate::job::{State, parse_params};
 
 /// One job, as it is stored.
@@ -202,12 +202,6 @@ pub struct Edge {
     /// The other job's state, if it still exists.
     #[diesel(sql_type = Nullable<Text>)]
     pub state: Option<String>,
-}
-
-#[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
 }
 
 /// Which jobs to list.

@@ -12,23 +12,15 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
 use super::connection::Store;
+use super::dependents::LOOK_AGAIN;
 use super::enqueue::{Declared, NewJob, micros};
 use super::error::StoreError;
 use super::finish::clip;
-use super::sql::{Sql, StoredTime, padded_marks};
+use super::sql::{Id, OPEN, Sql, StoredTime, padded_marks};
 use crate::job::{On, State};
 
 /// Roots looked at in one transaction.
 const BATCH: usize = 32;
-
-/// When a root that waits is looked at again though nothing happened to its children.
-const LOOK_AGAIN: Duration = Duration::from_secs(600);
-
-#[derive(QueryableByName)]
-struct Id {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-}
 
 #[derive(QueryableByName)]
 struct Root {
@@ -265,7 +257,7 @@ impl Store {
                 ended.push(root.id);
                 continue;
             }
-            let wait = LOOK_AGAIN.min(self.time_until_stale(root, &children, now));
+            let wait = LOOK_AGAIN.min(time_until_stale(root, &children, now));
             if wait.is_zero() {
                 self.end_stale(root.id)?;
                 ended.push(root.id);
@@ -280,8 +272,7 @@ impl Store {
     }
 
     fn has_open_child(&mut self, root: i64) -> Result<bool, StoreError> {
-        let query = "SELECT id FROM duly_job WHERE root_id = ? AND state IN \
-                     ('new', 'waiting', 'delayed', 'pending', 'running') LIMIT 1";
+        let query = format!("SELECT id FROM duly_job WHERE root_id = ? AND state IN {OPEN} LIMIT 1");
         Ok(!self.rows::<Id>(&Sql::new(query).bind(root))?.is_empty())
     }
 
@@ -294,19 +285,6 @@ impl Store {
              ELSE COALESCE(run_at, created_at) END) AS last_sign FROM duly_job WHERE root_id = ? GROUP BY state"
         );
         self.rows(&Sql::new(query).bind(root))
-    }
-
-    /// How long until a root is stale that shows no further sign of life; a child whose runner is alive is one.
-    #[expect(clippy::unused_self, reason = "reads beside the other steps of settling")]
-    fn time_until_stale(&self, root: &Root, children: &[Children], now: DateTime<Utc>) -> Duration {
-        let Some(limit) = root.time_before_stale_ms.map(TimeDelta::milliseconds) else {
-            return LOOK_AGAIN;
-        };
-        if children.iter().any(|row| row.alive > 0) {
-            return limit.to_std().unwrap_or(LOOK_AGAIN);
-        }
-        let last = children.iter().filter_map(|row| row.last_sign).chain(root.alive_at).max().unwrap_or(now);
-        (last + limit - now).to_std().unwrap_or(Duration::ZERO)
     }
 
     fn end_root(&mut self, id: i64, state: State, reason: Option<&str>) -> Result<(), StoreError> {
@@ -323,16 +301,15 @@ impl Store {
     /// Gives a root up, with its children that have not ended; their late results are refused.
     fn end_stale(&mut self, root: i64) -> Result<(), StoreError> {
         self.end_root(root, State::Stale, Some("it showed no sign of life for its time_before_stale"))?;
-        let open = "('new', 'waiting', 'delayed', 'pending', 'running')";
         let query =
-            format!("SELECT id FROM duly_job WHERE root_id = ? AND state IN {open}{}", self.for_update());
+            format!("SELECT id FROM duly_job WHERE root_id = ? AND state IN {OPEN}{}", self.for_update());
         let children: Vec<i64> =
             self.rows::<Id>(&Sql::new(query).bind(root))?.into_iter().map(|row| row.id).collect();
         for chunk in children.chunks(128) {
             let update = format!(
                 "UPDATE duly_job SET state = 'stale', reason = 'its root became stale', finished_at = {}, owner = NULL, \
                  lease_until = NULL, unique_key = NULL, slot_key = NULL, name_slot_key = NULL \
-                 WHERE id IN ({}) AND state IN {open}",
+                 WHERE id IN ({}) AND state IN {OPEN}",
                 self.now(),
                 padded_marks(chunk.len())
             );
@@ -349,8 +326,8 @@ impl Store {
     ///
     /// When the database fails.
     pub fn open_children(&mut self, root: i64) -> Result<Vec<(i64, State)>, StoreError> {
-        let query = "SELECT id, state FROM duly_job WHERE root_id = ? AND state IN \
-                     ('new', 'waiting', 'delayed', 'pending', 'running') ORDER BY id DESC";
+        let query =
+            format!("SELECT id, state FROM duly_job WHERE root_id = ? AND state IN {OPEN} ORDER BY id DESC");
         let rows: Vec<super::enqueue::IdAndState> = self.rows(&Sql::new(query).bind(root))?;
         Ok(rows.into_iter().map(|row| (row.id, state_of(&row.state))).collect())
     }
@@ -385,6 +362,18 @@ fn no_claim((id, fence): Calling) -> StoreError {
 
 fn state_of(word: &str) -> State {
     word.parse().unwrap_or(State::New)
+}
+
+/// How long until a root is stale that shows no further sign of life; a child whose runner is alive is one.
+fn time_until_stale(root: &Root, children: &[Children], now: DateTime<Utc>) -> Duration {
+    let Some(limit) = root.time_before_stale_ms.map(TimeDelta::milliseconds) else {
+        return LOOK_AGAIN;
+    };
+    if children.iter().any(|row| row.alive > 0) {
+        return limit.to_std().unwrap_or(LOOK_AGAIN);
+    }
+    let last = children.iter().filter_map(|row| row.last_sign).chain(root.alive_at).max().unwrap_or(now);
+    (last + limit - now).to_std().unwrap_or(Duration::ZERO)
 }
 
 /// Any cancelled → cancelled, else any failed → failed, else success; its own command counts like a child.

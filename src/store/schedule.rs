@@ -16,7 +16,7 @@ use super::connection::Store;
 use super::enqueue::{Declared, NewJob, Start, micros};
 use super::error::StoreError;
 use super::finish::clip;
-use super::sql::{Sql, utc};
+use super::sql::{OPEN, Sql, utc};
 use crate::job::{Definition, Occurrences, On, Overlap, Schedule, State, Unique};
 
 /// A scheduled name that is due to be looked at.
@@ -260,8 +260,10 @@ impl Store {
 
     /// The latest job that has not ended, for each target of `name` that has one.
     fn open_targets(&mut self, name: &str) -> Result<HashMap<Target, i64>, StoreError> {
-        let query = "SELECT id, target_type, target_id FROM duly_job WHERE name = ? AND target_id IS NOT NULL \
-                     AND state IN ('new', 'waiting', 'delayed', 'pending', 'running') ORDER BY id";
+        let query = format!(
+            "SELECT id, target_type, target_id FROM duly_job WHERE name = ? AND target_id IS NOT NULL \
+             AND state IN {OPEN} ORDER BY id"
+        );
         let rows: Vec<OpenTarget> = self.rows(&Sql::new(query).bind(name))?;
         let target = |row: OpenTarget| Some(((row.target_type?, row.target_id?), row.id));
         Ok(rows.into_iter().filter_map(target).collect())

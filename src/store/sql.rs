@@ -10,7 +10,7 @@ use diesel::mysql::Mysql;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp, Untyped};
 use diesel::sqlite::Sqlite;
-use diesel::{QueryResult, RunQueryDsl};
+use diesel::{QueryResult, QueryableByName, RunQueryDsl};
 
 use crate::job::State;
 
@@ -95,6 +95,16 @@ impl From<Option<DateTime<Utc>>> for Value {
 /// A stored time, which is UTC by contract.
 pub(super) fn utc(stored: Option<NaiveDateTime>) -> Option<DateTime<Utc>> {
     stored.map(|at| at.and_utc())
+}
+
+/// The states of jobs that have not ended.
+pub(super) const OPEN: &str = "('new', 'waiting', 'delayed', 'pending', 'running')";
+
+/// A row that is an id.
+#[derive(QueryableByName)]
+pub(super) struct Id {
+    #[diesel(sql_type = BigInt)]
+    pub(super) id: i64,
 }
 
 /// A time as a row has it, for `deserialize_as`.
