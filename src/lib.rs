@@ -17,4 +17,5 @@ pub mod job;
 pub mod process;
 pub mod render;
 pub mod runner;
+pub mod shop;
 pub mod store;

@@ -38,11 +38,20 @@ pub(super) fn run(context: &Context, args: &CleanUpArgs) -> Result<ExitCode> {
     let mut progress = Progress::new("jobs deleted");
     let deleted = store.clean_up(&what, &mut |done| progress.set(done)).context("cannot clean up")?;
     drop(progress);
+    if let Some(settings) = config.refresh_cache.as_ref().filter(|_| !args.dry_run) {
+        store.forget_gone_changes(&settings.table).context("cannot clean up after content changes")?;
+    }
     let plural = if deleted.jobs == 1 { "job" } else { "jobs" };
     if args.dry_run {
         render::answer(&format!("{} {plural} would be deleted", deleted.jobs))?;
     } else {
-        log::info!("{} {plural} and {} hosts deleted", deleted.jobs, deleted.hosts);
+        log::info!(
+            "deleted: {} {plural}, {} hosts, {} measurements of sessions, {} orders that are over",
+            deleted.jobs,
+            deleted.hosts,
+            deleted.session_stats,
+            deleted.orders
+        );
     }
     Ok(ExitCode::Success)
 }

@@ -167,7 +167,7 @@ fn read_line(config: &Config, line: &[u8]) -> Result<NewJob, String> {
 
 /// What can never be stored or run; said here in words rather than by the database in its own.
 fn check(job: &NewJob, definition: &Definition) -> Result<(), String> {
-    if definition.action == Action::CleanUp && !job.params.is_empty() {
+    if matches!(definition.action, Action::Builtin(_)) && !job.params.is_empty() {
         return Err(format!("`{}` is a builtin and takes no params", job.name));
     }
     let too_long =

@@ -1,5 +1,6 @@
 //! One file per subcommand: arguments, work, answer. Here they are told apart, and errors become exit codes.
 
+mod bound;
 mod cancel;
 mod check;
 mod child;
@@ -10,14 +11,19 @@ mod enqueue;
 mod graph;
 mod jobs;
 mod list;
+mod lost_orders;
 mod migrate;
 mod next;
 mod pause;
+mod process_lost_orders;
 mod progress;
+mod refresh_cache;
 mod resume;
 mod retry;
 mod run;
 mod run_job;
+mod sessions;
+mod shop_job;
 mod show;
 mod start;
 
@@ -116,9 +122,14 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Pause(args) => pause::run(&context, args),
         Command::Resume(args) => resume::run(&context, args),
         Command::CleanUp(args) => clean_up::run(&context, &args),
+        Command::RefreshCache => refresh_cache::run(&context),
+        Command::ProcessLostOrders(args) => process_lost_orders::run(&context, &args),
+        Command::LostOrders(args) => lost_orders::run(&context, args),
+        Command::Sessions(args) => sessions::run(&context, &args),
         Command::Migrate(args) => migrate::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Bound(args) => bound::run(&args),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `duly run-job`: one job now, in the foreground.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use super::{Context, definition, require_queue};
@@ -7,7 +9,7 @@ use crate::cli::RunJobArgs;
 use crate::exit_code::ExitCode;
 use crate::job::{Outcome, State, Unique};
 use crate::render;
-use crate::runner::by_hand;
+use crate::runner::by_hand::{self, ByHand};
 use crate::store::NewJob;
 
 pub(super) fn run(context: &Context, args: RunJobArgs) -> Result<ExitCode> {
@@ -30,24 +32,29 @@ pub(super) fn run(context: &Context, args: RunJobArgs) -> Result<ExitCode> {
         }
     }
     let store = crate::runner::open(&config)?;
-    let done = by_hand::run(config, store, &job, args.force, &mut *render::raw_output())?;
+    let done = by_hand::run(&Arc::new(config), store, &job, args.force, &mut *render::raw_output())?;
+    Ok(exit_code(&done, &args.name))
+}
+
+/// Says how a job that was run by hand ended if that was not well.
+pub(super) fn exit_code(done: &ByHand, name: &str) -> ExitCode {
     match (done.state, done.signal) {
-        (State::Success, _) => return Ok(ExitCode::Success),
+        (State::Success, _) => return ExitCode::Success,
         (State::Running, None) if done.outcome == Outcome::Success => {
-            log::info!("job {} ({}) ends when its children have ended", done.id, args.name);
-            return Ok(ExitCode::Success);
+            log::info!("job {} ({name}) ends when its children have ended", done.id);
+            return ExitCode::Success;
         }
         (state, Some(signal)) => {
-            log::warn!("job {} ({}) was stopped and is {state}", done.id, args.name);
-            return Ok(ExitCode::Signal(signal));
+            log::warn!("job {} ({name}) was stopped and is {state}", done.id);
+            return ExitCode::Signal(signal);
         }
         (State::Delayed | State::Pending, None) => {
-            log::error!("job {} ({}) {}; it is queued for retry", done.id, args.name, done.outcome);
+            log::error!("job {} ({name}) {}; it is queued for retry", done.id, done.outcome);
         }
         (state, None) if done.outcome == Outcome::Cancelled => {
-            log::error!("job {} ({}) was cancelled and is {state}", done.id, args.name);
+            log::error!("job {} ({name}) was cancelled and is {state}", done.id);
         }
-        (_, None) => log::error!("job {} ({}) {}", done.id, args.name, done.outcome),
+        (_, None) => log::error!("job {} ({name}) {}", done.id, done.outcome),
     }
-    Ok(ExitCode::JobFailed)
+    ExitCode::JobFailed
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::nearest::nearest;
-use crate::job::{Definition, fnv1a};
+use crate::job::{Action, Builtin, Definition, fnv1a};
 
 /// Names listed at most when none of them is meant.
 const LISTED: usize = 10;
@@ -13,8 +13,8 @@ const LISTED: usize = 10;
 pub struct Definitions {
     list: Vec<Definition>,
     by_name: HashMap<String, usize>,
-    /// Commands that are told how jobs ended, by the names of their jobs.
-    hooks: HashMap<String, Definition>,
+    /// What is no entry of the file, by the names of its jobs: hooks, and commands of the shop.
+    unlisted: HashMap<String, Definition>,
 }
 
 impl Definitions {
@@ -23,15 +23,22 @@ impl Definitions {
         self.list.iter()
     }
 
-    /// The one called `name`; also that of a hook's jobs.
+    /// The one called `name`; also one that is no entry of the file.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Definition> {
-        self.by_name.get(name).map(|at| &self.list[*at]).or_else(|| self.hooks.get(name))
+        self.by_name.get(name).map(|at| &self.list[*at]).or_else(|| self.unlisted.get(name))
     }
 
-    /// Adds the command that is told an end of another definition's jobs.
-    pub(super) fn push_hook(&mut self, definition: Definition) {
-        self.hooks.insert(definition.name.clone(), definition);
+    /// The one that does `builtin`, whatever it is called.
+    #[must_use]
+    pub fn builtin(&self, builtin: Builtin) -> Option<&Definition> {
+        let action = Action::Builtin(builtin);
+        self.list.iter().chain(self.unlisted.values()).find(|definition| definition.action == action)
+    }
+
+    /// Adds one that is no entry of the file.
+    pub(super) fn push_unlisted(&mut self, definition: Definition) {
+        self.unlisted.insert(definition.name.clone(), definition);
     }
 
     /// How many there are.

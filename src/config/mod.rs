@@ -15,6 +15,7 @@ mod raw;
 mod read;
 mod settings;
 mod shell;
+mod shop;
 mod source;
 mod validate;
 mod validate_jobs;
@@ -27,8 +28,10 @@ use std::time::Duration;
 pub use database_url::DatabaseUrl;
 pub use definitions::Definitions;
 pub use error::ConfigError;
+pub use shop::{LostOrders, RefreshCache, Step};
 
-use crate::job::{Definition, State};
+use crate::job::shop::SessionTable;
+use crate::job::{Builtin, Definition, State};
 use settings::Environment;
 use source::Source;
 
@@ -48,6 +51,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Where jobs are kept.
     pub database: DatabaseUrl,
+    /// Whether the command line named the database, and not the environment or the file.
+    pub is_database_given: bool,
     /// This host's share of the work.
     pub runner: RunnerConfig,
     /// Names of the queues in the order of the file; `default` is always one of them.
@@ -58,6 +63,12 @@ pub struct Config {
     pub definitions: Definitions,
     /// How long ended jobs are kept.
     pub retention: Retention,
+    /// What `refresh-cache` works on, if anything.
+    pub refresh_cache: Option<RefreshCache>,
+    /// What `process-lost-orders` works on, if anything.
+    pub lost_orders: Option<LostOrders>,
+    /// What `sessions` looks at.
+    pub sessions: SessionTable,
 }
 
 /// `runner` in jobs.yaml.
@@ -121,6 +132,12 @@ pub fn calling_job() -> Option<(i64, i64)> {
     settings::calling_job()
 }
 
+/// The name of the job whose command this process belongs to (`$DULY_JOB_NAME`).
+#[must_use]
+pub fn calling_job_name() -> Option<String> {
+    settings::calling_job_name()
+}
+
 /// Whether the person asked for no colours (`$NO_COLOR`).
 #[must_use]
 pub fn is_without_colour() -> bool {
@@ -132,6 +149,18 @@ impl Config {
     #[must_use]
     pub fn definition(&self, name: &str) -> Option<&Definition> {
         self.definitions.get(name)
+    }
+
+    /// The folder of jobs.yaml, where commands are started that say no other.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The definition as whose job a command of the shop is recorded.
+    #[must_use]
+    pub fn builtin(&self, builtin: Builtin) -> Option<&Definition> {
+        self.definitions.builtin(builtin)
     }
 
     /// Says that no definition is called `name`, and which one may be meant.

@@ -41,16 +41,6 @@ impl Node {
             Self::Map(_) => "a mapping",
         }
     }
-
-    /// Whether it asks for nothing: `null`, `false`, `[]` or `{}`.
-    pub(super) const fn is_off(&self) -> bool {
-        match self {
-            Self::Null | Self::Bool(false) => true,
-            Self::List(items) => items.is_empty(),
-            Self::Map(map) => map.entries.is_empty(),
-            Self::Bool(true) | Self::Int(_) | Self::Float(_) | Self::Text(_) => false,
-        }
-    }
 }
 
 impl Entries {

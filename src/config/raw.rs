@@ -1,7 +1,5 @@
 //! The mirror of jobs.yaml: every key that may be written, with the form of its value, and nothing else.
 //!
-//! `later { … }` lists what is checked but refused because this version cannot do it yet; to switch a key on,
-//! move it out of there (for a builtin: see [`Builtin`]). `checked { … }` are the parts of such sections.
 //! This is the only file that uses `serde_yaml`, whose author has archived it.
 
 use std::collections::BTreeMap;
@@ -11,8 +9,8 @@ use chrono_tz::Tz;
 
 use super::node::Node;
 use super::read::{Limit, Named, Read, Reader, Span, Whole};
-use super::values::{CommandLine, Factor, Share, Size};
-use crate::job::{CatchUp, OnOrphan, Overlap, Unique};
+use super::values::{ColumnName, CommandLine, Factor, Share, Size, TableName};
+use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique};
 
 /// Reads the text of a file as YAML.
 ///
@@ -37,8 +35,6 @@ pub(super) fn parse(yaml: &str) -> Result<Node, (Option<usize>, String)> {
 macro_rules! section {
     (
         $(#[$about:meta])* $name:ident { $($key:ident: $kind:ty),* $(,)? }
-        $(checked { $($checked:ident: $checked_kind:ty),* $(,)? })?
-        $(later { $($later:ident: $later_kind:ty),* $(,)? })?
     ) => {
         $(#[$about])*
         #[derive(Default)]
@@ -46,9 +42,7 @@ macro_rules! section {
 
         impl Read for $name {
             fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
-                const KEYS: &[&str] = &[
-                    $(stringify!($key),)* $($(stringify!($checked),)*)? $($(stringify!($later),)*)?
-                ];
+                const KEYS: &[&str] = &[$(stringify!($key)),*];
                 let section = &mut Self::default();
                 for (key, value) in reader.entries(node)? {
                     let known = KEYS.contains(&key.as_str());
@@ -57,8 +51,6 @@ macro_rules! section {
                     }
                     reader.within(&key, |reader| match key.as_str() {
                         $(stringify!($key) => section.$key = Read::read(value, reader),)*
-                        $($(stringify!($checked) => { <$checked_kind>::read(value, reader); },)*)?
-                        $($(stringify!($later) => reader.refuse::<$later_kind>(value),)*)?
                         _ => reader.unknown_key(KEYS),
                     });
                 }
@@ -82,8 +74,10 @@ section! {
         command_prefix: Vec<String>,
         retention: Retention,
         hooks: Hooks,
+        refresh_cache: RefreshCache,
+        lost_orders: LostOrders,
+        sessions: Sessions,
     }
-    later { refresh_cache: RefreshCache, lost_orders: LostOrders, sessions: Sessions }
 }
 
 section! {
@@ -182,33 +176,6 @@ impl Read for Entry {
     }
 }
 
-/// What a definition does instead of starting a command.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Builtin {
-    /// Deletes ended jobs.
-    CleanUp,
-    /// One that this version cannot do yet.
-    Later,
-}
-
-impl Read for Builtin {
-    fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let builtin = reader.choice(
-            node,
-            &[
-                ("clean-up", Self::CleanUp),
-                ("refresh-cache", Self::Later),
-                ("process-lost-orders", Self::Later),
-                ("sessions-write-stat", Self::Later),
-            ],
-        )?;
-        if builtin == Self::Later {
-            reader.unsupported("a `builtin` other than `clean-up`");
-        }
-        Some(builtin)
-    }
-}
-
 /// What makes one job for each line that a command prints.
 #[derive(Default)]
 pub(super) struct Targets {
@@ -238,40 +205,60 @@ section! {
 
 section! {
     /// A command and how long it may take.
-    Step {}
-    checked { command: CommandLine, timeout: Limit }
+    Step { command: CommandLine, timeout: Limit }
 }
 
 section! {
     /// What `refresh-cache` works on.
-    RefreshCache {}
-    checked { table: String, columns: Named<String>, batch: Count, processors: Named<Step> }
+    RefreshCache { table: TableName, columns: ChangeColumns, batch: Count, processors: Named<Step> }
+}
+
+section! {
+    /// What a shop calls the columns of content changes.
+    ChangeColumns {
+        id: ColumnName,
+        content_id: ColumnName,
+        action: ColumnName,
+        triggered_by: ColumnName,
+        content_type: ColumnName,
+        language: ColumnName,
+        attributes: ColumnName,
+    }
 }
 
 section! {
     /// What `process-lost-orders` works on.
-    LostOrders {}
-    checked {
-        table: String,
-        columns: Named<String>,
+    LostOrders {
+        table: TableName,
+        columns: OrderColumns,
         states: OrderStates,
         send: Step,
         max_failed: Count,
         backoff: Backoff,
         circuit_breaker: Count,
+        concurrency: Whole<1, 64>,
         permanent_exit_codes: Vec<Whole<1, 255>>,
+        unavailable_exit_codes: Vec<Whole<1, 255>>,
         on_failed: Step,
     }
 }
 
 section! {
+    /// What a shop calls the columns of orders.
+    OrderColumns { order_id: ColumnName, payload: ColumnName, state: ColumnName, erp_order_id: ColumnName }
+}
+
+section! {
     /// What a shop calls the states of an order.
-    OrderStates {}
-    checked { lost: String, confirmed: String, given_up: String, removed: String }
+    OrderStates { lost: String, confirmed: String, given_up: String, removed: String }
 }
 
 section! {
     /// What `sessions` looks at.
-    Sessions {}
-    checked { table: String, columns: Named<String> }
+    Sessions { table: TableName, columns: SessionColumns }
+}
+
+section! {
+    /// What a shop calls the columns of sessions.
+    SessionColumns { time: ColumnName }
 }

@@ -76,19 +76,6 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// Checks the form of something that this version cannot do yet, and refuses it if it asks for anything.
-    pub(super) fn refuse<T: Read>(&mut self, node: Node) {
-        let (before, is_off) = (self.problems.len(), node.is_off());
-        if T::read(node, self).is_some() && self.problems.len() == before && !is_off {
-            self.unsupported(&format!("`{}`", self.path.last().map_or("", String::as_str)));
-        }
-    }
-
-    /// Says that this version cannot do something yet.
-    pub(super) fn unsupported(&mut self, what: &str) {
-        self.problem(format!("{what} is not supported by this version of Duly; remove it"));
-    }
-
     /// What a mapping holds; keys that were given twice are reported.
     pub(super) fn entries(&mut self, node: Node) -> Option<Vec<(String, Node)>> {
         let map = match node {

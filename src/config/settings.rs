@@ -7,6 +7,7 @@
 //! | `DATABASE_URL_FILE` | a file that holds the URL, where `DATABASE_URL` is not set |
 //! | `XDG_RUNTIME_DIR` | the default of `runner.state_dir` lies in it |
 //! | `DULY_JOB_ID`, `DULY_FENCE` | the job that calls, for `child`, `dependent` and `progress` |
+//! | `DULY_JOB_NAME` | its name: a command of the shop that is a job's own does its work, another one starts a job |
 //! | `NO_COLOR` | plain text, if it is set to anything |
 //!
 //! (`RUST_LOG` is read by the library that logs.)
@@ -80,6 +81,12 @@ pub(super) fn calling_job() -> Option<(i64, i64)> {
     #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
     let number = |name| std::env::var(name).ok()?.parse().ok();
     Some((number("DULY_JOB_ID")?, number("DULY_FENCE")?))
+}
+
+/// The name of the job whose command this process belongs to.
+pub(super) fn calling_job_name() -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
+    std::env::var("DULY_JOB_NAME").ok()
 }
 
 /// Whether `$NO_COLOR` asks for plain text.

@@ -11,8 +11,8 @@ use super::read::{Limit, Named, Read as _, Reader, Whole};
 use super::settings::Environment;
 use super::source::Source;
 use super::validate_jobs::{Inherited, definitions};
-use super::{Config, Retention, RunnerConfig};
-use crate::job::{Backoff, NAME_RULE, duration, is_valid_name};
+use super::{Config, Retention, RunnerConfig, shop};
+use crate::job::{Backoff, Builtin, NAME_RULE, duration, is_valid_name};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DEFAULT_QUEUE: &str = "default";
@@ -48,24 +48,39 @@ pub(super) fn config(
     let (queues, queue_limits) = queues(raw.queues, &mut reader);
     let runner = runner(raw.runner.unwrap_or_default(), folder, environment, &mut reader);
     let retention = retention(raw.retention.unwrap_or_default());
+    let mut shop = vec![Builtin::SessionsWriteStat];
+    shop.extend(raw.refresh_cache.as_ref().map(|_| Builtin::RefreshCache));
+    shop.extend(raw.lost_orders.as_ref().map(|_| Builtin::ProcessLostOrders));
     let inherited = Inherited {
         folder,
         queues: &queues,
         command_prefix: &command_prefix(raw.command_prefix, &mut reader),
         hooks: raw.hooks.unwrap_or_default(),
         defaults: defaults(raw.defaults.unwrap_or_default()),
+        shop: &shop,
     };
+    let refresh_cache = raw
+        .refresh_cache
+        .map(|raw| reader.within("refresh_cache", |reader| shop::refresh_cache(raw, &inherited, reader)));
+    let lost_orders = raw
+        .lost_orders
+        .and_then(|raw| reader.within("lost_orders", |reader| shop::lost_orders(raw, &inherited, reader)));
+    let sessions = shop::sessions(raw.sessions.unwrap_or_default());
     let definitions = definitions(raw.jobs.unwrap_or_default(), &inherited, &mut reader);
     problems.extend(reader.finish(file));
     match named_outside.ok().flatten().or(in_file) {
         Some(database) if problems.is_empty() => Ok(Config {
             path: source.path.clone(),
             database,
+            is_database_given: database_argument.is_some(),
             runner,
             queues,
             queue_limits,
             definitions,
             retention,
+            refresh_cache,
+            lost_orders,
+            sessions,
         }),
         Some(_) | None => Err(problems),
     }

@@ -9,12 +9,13 @@ use chrono_tz::Tz;
 use super::definitions::Definitions;
 use super::error::{KeyPath, show};
 use super::nearest::guess_or_list;
-use super::raw::{self, Builtin, Entry};
+use super::raw::{self, Entry};
 use super::read::{Limit, Named, Reader, Whole};
 use super::validate::{Defaults, backoff};
 use super::values::CommandLine;
 use crate::job::{
-    Action, Definition, Hooks, NAME_RULE, OnOrphan, Schedule, Targets, Unique, hook_name, is_valid_name,
+    Action, Builtin, Definition, Hooks, NAME_RULE, OnOrphan, Schedule, Targets, Unique, hook_name,
+    is_valid_name,
 };
 
 /// What an entry takes from the rest of the file.
@@ -24,6 +25,8 @@ pub(super) struct Inherited<'a> {
     pub(super) command_prefix: &'a [String],
     pub(super) hooks: raw::Hooks,
     pub(super) defaults: Defaults,
+    /// The commands of the shop that have what they need in the rest of the file.
+    pub(super) shop: &'a [Builtin],
 }
 
 /// Checks every entry, at any depth.
@@ -43,6 +46,7 @@ pub(super) fn definitions(
             reader.within(&name, |reader| collector.declare(&name, entry, None, reader));
         }
     });
+    collector.add_undeclared(reader);
     let Collector { found, references, .. } = collector;
     report_unknown(&found, &references, reader);
     report_cycles(&found, &references, reader);
@@ -80,15 +84,8 @@ impl Collector<'_> {
         let dependents = entry.job.depending_jobs.take().unwrap_or_default().0;
         let own_hooks = [entry.job.on_success.take(), entry.job.on_failure.take(), entry.job.on_stale.take()];
         let mut definition = definition(name, entry, self.inherited, reader);
-        let hooks = hooks(own_hooks, &definition, self.inherited);
-        for hook in hooks {
-            match hook.name.as_str() {
-                name if name.starts_with("on_success") => definition.hooks.success = true,
-                name if name.starts_with("on_failure") => definition.hooks.failure = true,
-                _ => definition.hooks.stale = true,
-            }
-            self.found.push_hook(hook);
-        }
+        self.check_builtin(&definition, reader);
+        self.add_hooks(&mut definition, own_hooks);
         definition.dependents = dependents.iter().map(|(name, _)| name.clone()).collect();
         if let Some(path) = self.declared_at.get(name) {
             let first = show(path);
@@ -102,6 +99,55 @@ impl Collector<'_> {
                 reader.within(&dependent, |reader| self.declare(&dependent, entry, Some(name), reader));
             }
         });
+    }
+
+    /// Commands of the shop need their section, and one definition each: what is one at a time is so by its name.
+    fn check_builtin(&self, definition: &Definition, reader: &mut Reader<'_>) {
+        let Action::Builtin(builtin) = definition.action else { return };
+        if !builtin.is_of_shop() {
+            return;
+        }
+        if !self.inherited.shop.contains(&builtin) {
+            let section = match builtin {
+                Builtin::RefreshCache => "refresh_cache",
+                _ => "lost_orders",
+            };
+            reader.problem_at(
+                "builtin",
+                format!("`{}` needs a section `{section}`; add one", builtin.as_str()),
+            );
+        }
+        if let Some(other) = self.found.builtin(builtin) {
+            let first = show(self.declared_at.get(&other.name).map_or(&[][..], Vec::as_slice));
+            let message = format!("`{}` is already declared at {first}; keep one of them", builtin.as_str());
+            reader.problem_at("builtin", message);
+        }
+    }
+
+    /// Lets the shop's commands be recorded as jobs also where no entry declares them.
+    fn add_undeclared(&mut self, reader: &mut Reader<'_>) {
+        for builtin in self.inherited.shop {
+            let name = builtin.as_str();
+            if self.found.builtin(*builtin).is_some() || self.found.get(name).is_some() {
+                continue;
+            }
+            let job = raw::Job { builtin: Some(*builtin), ..raw::Job::default() };
+            let entry = Entry { job, given: vec!["builtin".to_owned()] };
+            let mut definition = definition(name, entry, self.inherited, reader);
+            self.add_hooks(&mut definition, [None, None, None]);
+            self.found.push_unlisted(definition);
+        }
+    }
+
+    fn add_hooks(&mut self, definition: &mut Definition, own: [Option<CommandLine>; 3]) {
+        for hook in hooks(own, definition, self.inherited) {
+            match hook.name.as_str() {
+                name if name.starts_with("on_success") => definition.hooks.success = true,
+                name if name.starts_with("on_failure") => definition.hooks.failure = true,
+                _ => definition.hooks.stale = true,
+            }
+            self.found.push_unlisted(hook);
+        }
     }
 
     /// Without a command of its own an entry stands for another one, so it can say nothing else.
@@ -126,6 +172,7 @@ fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut 
     let targets = targets(entry.job.targets.take(), inherited, reader);
     let job = entry.job;
     let defaults = &inherited.defaults;
+    let is_of_shop = job.builtin.is_some_and(Builtin::is_of_shop);
     Definition {
         name: name.to_owned(),
         action: action(job.command, job.builtin, inherited),
@@ -135,14 +182,16 @@ fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut 
         priority: job.priority.map_or(0, |Whole(priority)| priority),
         timeout: job.timeout.map_or(defaults.timeout, |Limit(length)| length),
         grace: job.grace.unwrap_or(defaults.grace),
-        max_attempts: job.max_attempts.map_or(defaults.max_attempts, |Whole(count)| count.unsigned_abs()),
+        max_attempts: job
+            .max_attempts
+            .map_or(if is_of_shop { 1 } else { defaults.max_attempts }, |Whole(count)| count.unsigned_abs()),
         backoff: backoff(job.backoff, defaults.backoff),
         permanent_exit_codes: job.permanent_exit_codes.unwrap_or_default().into_iter().map(|c| c.0).collect(),
         on_orphan: job.on_orphan.unwrap_or_default(),
         unique: job.unique.unwrap_or_default(),
         hooks: Hooks::default(),
         time_before_stale: job.time_before_stale.as_ref().map(|span| span.0),
-        concurrency: job.concurrency.map(|Whole(count)| count.unsigned_abs()),
+        concurrency: job.concurrency.map(|Whole(count)| count.unsigned_abs()).or(is_of_shop.then_some(1)),
         output_limit: job.output_limit.map_or(defaults.output_limit, |size| size.0),
         env: environment(job.env.unwrap_or_default(), reader),
         cwd: folder(job.cwd, inherited.folder, reader),
@@ -165,7 +214,7 @@ fn targets(raw: Option<raw::Targets>, inherited: &Inherited<'_>, reader: &mut Re
     };
     match action(Some(command), None, inherited) {
         Action::Command(command) => Some(Targets { kind, command }),
-        Action::CleanUp => None,
+        Action::Builtin(_) => None,
     }
 }
 
@@ -203,11 +252,15 @@ fn hooks(own: [Option<CommandLine>; 3], of: &Definition, inherited: &Inherited<'
         .collect()
 }
 
-fn action(command: Option<CommandLine>, builtin: Option<Builtin>, inherited: &Inherited<'_>) -> Action {
+pub(super) fn action(
+    command: Option<CommandLine>,
+    builtin: Option<Builtin>,
+    inherited: &Inherited<'_>,
+) -> Action {
     match (command, builtin) {
         (Some(CommandLine::Split(words)), _) => Action::Command([inherited.command_prefix, &words].concat()),
         (Some(CommandLine::List(words)), _) => Action::Command(words),
-        (None, Some(Builtin::CleanUp | Builtin::Later)) => Action::CleanUp,
+        (None, Some(builtin)) => Action::Builtin(builtin),
         (None, None) => Action::Command(Vec::new()),
     }
 }

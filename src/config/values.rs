@@ -5,7 +5,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use super::nearest::nearest;
 use super::node::Node;
 use super::read::{Read, Reader, number};
-use crate::job::{CatchUp, OnOrphan, Overlap, Unique};
+use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique};
 
 /// A command: text is split as a shell splits words, a list is taken as it is. Never empty.
 #[derive(Clone)]
@@ -109,6 +109,50 @@ impl Read for OnOrphan {
     fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
         reader.choice(node, &[("retry", Self::Retry), ("stale", Self::Stale)])
     }
+}
+
+impl Read for Builtin {
+    fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let all = [Self::CleanUp, Self::RefreshCache, Self::ProcessLostOrders, Self::SessionsWriteStat];
+        reader.choice(node, &all.map(|builtin| (builtin.as_str(), builtin)))
+    }
+}
+
+/// The name of a column of the shop's.
+pub(super) struct ColumnName(pub(super) String);
+
+impl Read for ColumnName {
+    fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let name = String::read(node, reader)?;
+        if !is_identifier(&name) {
+            reader.problem(format!("`{name}` cannot name a column; expected 1 to 64 letters, digits, _ $ -"));
+            return None;
+        }
+        Some(Self(name))
+    }
+}
+
+/// The name of a table of the shop's, perhaps with its schema's before it: `shop.orders`.
+pub(super) struct TableName(pub(super) String);
+
+impl Read for TableName {
+    fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let name = String::read(node, reader)?;
+        let mut parts = name.split('.');
+        if !parts.all(is_identifier) || name.split('.').count() > 2 {
+            reader.problem(format!(
+                "`{name}` cannot name a table; expected 1 to 64 letters, digits, _ $ -, as in orders or shop.orders"
+            ));
+            return None;
+        }
+        Some(Self(name))
+    }
+}
+
+/// What can be quoted and stand in a statement: nothing that ends a quotation, and no placeholder.
+fn is_identifier(name: &str) -> bool {
+    (1..=64).contains(&name.chars().count())
+        && name.chars().all(|c| c.is_alphanumeric() || ['_', '$', '-'].contains(&c))
 }
 
 impl Read for Tz {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Backoff, Schedule};
+use super::{Backoff, Builtin, Schedule};
 
 /// What a name of a definition may be, for messages.
 pub const NAME_RULE: &str = "1 to 100 of A-Z a-z 0-9 _ - . :";
@@ -44,8 +44,8 @@ pub enum Action {
     /// Starts this program with these arguments, before the job's own parameters; no shell.
     /// Never empty. `{target_id}` and `{target_type}` stand for the job's target.
     Command(Vec<String>),
-    /// `builtin: clean-up`: deletes ended jobs as `retention` says.
-    CleanUp,
+    /// Work that Duly does itself.
+    Builtin(Builtin),
 }
 
 /// What becomes of a job whose runner vanished.

@@ -11,14 +11,17 @@
 //! - **lease**: until when a runner's claim holds; **fence**: a number that grows with each claim
 //! - **orphaned**: an attempt whose runner vanished
 
+mod builtin;
 mod definition;
 pub mod duration;
 pub mod instant;
 mod outcome;
 mod retry;
 mod schedule;
+pub mod shop;
 mod state;
 
+pub use builtin::Builtin;
 pub use definition::{
     Action, Definition, Hooks, NAME_RULE, OnOrphan, Targets, Unique, hook_name, is_hook, is_valid_name,
     parse_params,

@@ -42,6 +42,13 @@ impl OutputFile {
         Ok(Self { path, file })
     }
 
+    /// Takes its name away, so that nothing is left of it whatever becomes of this process.
+    pub fn unlink(&self) {
+        if let Err(err) = std::fs::remove_file(&self.path) {
+            log::debug!("cannot remove {}: {err}", self.path.display());
+        }
+    }
+
     /// Another handle on it, for a child's standard output.
     pub(super) fn handle(&self) -> io::Result<File> {
         self.file.try_clone()
@@ -59,9 +66,7 @@ impl OutputFile {
 
 impl Drop for OutputFile {
     fn drop(&mut self) {
-        if let Err(err) = std::fs::remove_file(&self.path) {
-            log::debug!("cannot remove {}: {err}", self.path.display());
-        }
+        self.unlink();
     }
 }
 

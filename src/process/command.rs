@@ -16,7 +16,7 @@ pub struct CommandLine {
     /// Variables added to this process's own environment.
     pub env: BTreeMap<String, String>,
     /// What its standard input gives; nothing, if `None`.
-    pub input: Option<String>,
+    pub input: Option<Vec<u8>>,
 }
 
 // Values of variables may be secrets: only their names are shown.
@@ -48,13 +48,26 @@ impl CommandLine {
                 Ok(())
             });
         expression = match &self.input {
-            Some(input) => expression.stdin_bytes(input.as_bytes()),
+            Some(input) => expression.stdin_bytes(input.clone()),
             None => expression.stdin_null(),
         };
         for (name, value) in &self.env {
             expression = expression.env(name, value);
         }
         Ok(expression)
+    }
+
+    /// The same command, but killed when the process that starts it ends, however that ends.
+    ///
+    /// # Errors
+    ///
+    /// As for starting it.
+    pub fn bound_to_this_process(mut self) -> Result<Self, String> {
+        let program = self.program()?.to_string_lossy().into_owned();
+        let me = std::process::id().to_string();
+        let bound = [own_program()?, "bound".to_owned(), me, "--".to_owned(), program];
+        self.argv.splice(..1, bound);
+        Ok(self)
     }
 
     /// Whether it could be started here and now.
@@ -87,6 +100,38 @@ impl CommandLine {
             )
         })
     }
+}
+
+/// Becomes the program `argv`, which the kernel then kills when the thread of process `parent` ends that started us.
+///
+/// # Errors
+///
+/// When the parent is gone already, or the program cannot be executed; else it does not return.
+pub fn become_bound(parent: u32, argv: &[OsString]) -> std::io::Error {
+    if let Err(err) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)) {
+        return err.into();
+    }
+    // Should it have ended before that, no signal comes any more.
+    let is_there =
+        rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().unsigned_abs() == parent);
+    let Some((program, arguments)) = argv.split_first().filter(|_| is_there) else {
+        return std::io::Error::other("the process that started it is gone");
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is src/process; nothing is started, this process is replaced"
+    )]
+    std::process::Command::new(program).args(arguments).exec()
+}
+
+/// The path of this program, for starting it again.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn own_program() -> Result<String, String> {
+    let program = std::env::current_exe().map_err(|err| format!("cannot find duly itself: {err}"))?;
+    Ok(program.to_string_lossy().into_owned())
 }
 
 fn own_path() -> Option<OsString> {

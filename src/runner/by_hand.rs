@@ -47,24 +47,23 @@ pub struct ByHand {
 ///
 /// When the tool cannot work; a result that cannot be written is kept for the next tick.
 pub fn run(
-    config: Config,
+    config: &Arc<Config>,
     mut store: Store,
     job: &NewJob,
     is_forced: bool,
     show: &mut dyn Write,
 ) -> Result<ByHand> {
-    let folder = super::state_folder(&config)?;
+    let folder = super::state_folder(config)?;
     let me = Identity::new();
-    let config = Arc::new(config);
     let lease = config.runner.lease;
     let ledger = Ledger::create(&folder, &me.owner, 1)
         .with_context(|| format!("cannot write in the state folder `{}`", folder.display()))?;
-    let (bench_config, bench_folder) = (Arc::clone(&config), folder.clone());
+    let (bench_config, bench_folder) = (Arc::clone(config), folder.clone());
     let bench =
         Arc::new(Bench { config: bench_config, folder: bench_folder, owner: me.owner.clone(), ledger });
     let under_way = Arc::new(UnderWay::default());
     let asked = since_boot();
-    let claimed = claim(&mut store, &config, job, &me, is_forced)?;
+    let claimed = claim(&mut store, config, job, &me, is_forced)?;
     let (id, path) = (claimed.id, output_path(&folder, claimed.id, claimed.fence));
     let held = under_way.add(claimed, None, asked, lease).context("cannot make a stop switch")?;
 
@@ -76,7 +75,7 @@ pub fn run(
     })
     .context("cannot catch signals")?;
     let heartbeat = Heartbeat {
-        config: Arc::clone(&config),
+        config: Arc::clone(config),
         location: super::location(&config.database),
         owner: me.owner.clone(),
         folder: folder.clone(),

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::Identity;
 use super::under_way::Held;
 use crate::config::Config;
-use crate::job::{Action, Definition, Outcome, is_hook, parse_params, verdict};
+use crate::job::{Action, Builtin, Definition, Outcome, is_hook, parse_params, verdict};
 use crate::process::capture::{Captured, OutputFile};
 use crate::process::clock::since_boot;
-use crate::process::command::CommandLine;
+use crate::process::command::{CommandLine, own_program};
 use crate::process::execute::{End, StartError, start};
 use crate::process::ledger::{Entry, Ledger, output_path};
 use crate::process::stop::StopReason;
@@ -150,20 +150,31 @@ impl Bench {
         let mut argv = match &definition.action {
             Action::Command(argv) => argv.iter().map(|word| with_target(word, job)).collect(),
             // Whoever may insert a row must not be able to give options to Duly itself.
-            Action::CleanUp if !params.is_empty() => {
+            Action::Builtin(_) if !params.is_empty() => {
                 return Err("a job with `builtin` takes no params".to_owned());
             }
-            Action::CleanUp => {
-                let program =
-                    std::env::current_exe().map_err(|err| format!("cannot find duly itself: {err}"))?;
-                // A URL given on our own command line must reach it too.
-                env.insert("DATABASE_URL".to_owned(), database_url(&self.config));
-                vec![program.to_string_lossy().into_owned(), "clean-up".to_owned()]
+            Action::Builtin(builtin) => {
+                // A URL given on our own command line must reach it too; any other it finds as we did, and one that
+                // is in a file only must not get into the environment of what it starts.
+                if self.config.is_database_given {
+                    env.insert("DATABASE_URL".to_owned(), database_url(&self.config));
+                }
+                let mut argv = vec![own_program()?];
+                argv.extend(builtin.arguments().iter().map(|word| (*word).to_owned()));
+                if let (Builtin::ProcessLostOrders, Some(order)) = (builtin, &job.target.1) {
+                    argv.extend(["--".to_owned(), order.clone()]);
+                }
+                argv
             }
         };
         argv.extend(params);
         env.extend(self.variables(job));
-        Ok(CommandLine { argv, cwd: definition.cwd.clone(), env, input: held.input.clone() })
+        Ok(CommandLine {
+            argv,
+            cwd: definition.cwd.clone(),
+            env,
+            input: held.input.clone().map(String::into_bytes),
+        })
     }
 
     /// What a command is told of its job. A variable without a value is empty, so that none is inherited.

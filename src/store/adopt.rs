@@ -276,7 +276,9 @@ impl Store {
 /// Why a row can never run, if so.
 fn check(row: &NewRow, definition: Option<&Definition>) -> Result<(), String> {
     let params = row.params.as_deref().map_or(Ok(Vec::new()), parse_params)?;
-    if !params.is_empty() && definition.is_some_and(|definition| definition.action == Action::CleanUp) {
+    if !params.is_empty()
+        && definition.is_some_and(|definition| matches!(definition.action, Action::Builtin(_)))
+    {
         return Err("a job with `builtin` takes no params".to_owned());
     }
     if is_hook(&row.name) {

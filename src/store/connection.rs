@@ -108,6 +108,20 @@ impl Store {
         }
     }
 
+    /// A column of any type as text, as SQL, compared byte by byte.
+    pub(super) fn as_text(&self, column: &str) -> String {
+        if self.is_mysql() {
+            format!("CAST({column} AS CHAR CHARACTER SET utf8mb4) COLLATE utf8mb4_bin")
+        } else {
+            format!("CAST({column} AS TEXT)")
+        }
+    }
+
+    /// A column of any type as a whole number, as SQL.
+    pub(super) fn as_integer(&self, column: &str) -> String {
+        format!("CAST({column} AS {})", if self.is_mysql() { "SIGNED" } else { "INTEGER" })
+    }
+
     /// The end of a `SELECT` whose rows are locked, those that another transaction has locked left out, as SQL.
     pub(super) const fn skip_locked(&self) -> &'static str {
         if self.is_mysql() { " FOR UPDATE SKIP LOCKED" } else { "" }

@@ -39,6 +39,10 @@ pub struct Deleted {
     pub jobs: u64,
     /// Hosts that have not ticked for as long as an ended job is kept.
     pub hosts: u64,
+    /// Measurements of sessions that are as old.
+    pub session_stats: u64,
+    /// Lost orders of Duly's own table that have been over for as long.
+    pub orders: u64,
 }
 
 #[derive(QueryableByName)]
@@ -80,6 +84,7 @@ impl Store {
         }
         let longest = what.older_than.iter().map(|(_, age)| *age).max().unwrap_or_default();
         deleted.hosts = self.forget_hosts(longest, what.dry_run)?;
+        (deleted.session_stats, deleted.orders) = self.trim_shop(longest, what.dry_run)?;
         Ok(deleted)
     }
 

@@ -17,12 +17,18 @@ use super::sql::Sql;
 const MYSQL: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
+macro_rules! texts {
+    ($($name:literal),* $(,)?) => {
+        &[$((
+            $name,
+            include_str!(concat!("../../migrations/mysql/", $name, "/up.sql")),
+            include_str!(concat!("../../migrations/sqlite/", $name, "/up.sql")),
+        )),*]
+    };
+}
+
 /// Every migration with its text for MySQL and for SQLite, oldest first, for `migrate --dry-run`.
-const TEXTS: &[(&str, &str, &str)] = &[(
-    "2026-11-21-000000_jobs",
-    include_str!("../../migrations/mysql/2026-11-21-000000_jobs/up.sql"),
-    include_str!("../../migrations/sqlite/2026-11-21-000000_jobs/up.sql"),
-)];
+const TEXTS: &[(&str, &str, &str)] = texts!["2026-11-21-000000_jobs", "2026-11-22-000000_shop"];
 
 /// One migration, and whether the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -266,7 +272,7 @@ mod tests {
         mysql.sort();
         let texts: Vec<&str> = TEXTS.iter().map(|(name, _, _)| *name).collect();
         assert_eq!(mysql, texts);
-        assert_eq!(wanted_version(), "20261121000000");
+        assert_eq!(wanted_version(), "20261122000000");
     }
 
     #[test]

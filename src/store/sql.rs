@@ -8,7 +8,7 @@ use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql};
 use diesel::mysql::Mysql;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp, Untyped};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp, Untyped};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, QueryableByName, RunQueryDsl};
 
@@ -19,6 +19,13 @@ use crate::job::State;
 pub(super) enum Value {
     Int(Option<i64>),
     Text(Option<String>),
+    Bytes(Vec<u8>),
+}
+
+impl From<&[u8]> for Value {
+    fn from(value: &[u8]) -> Self {
+        Self::Bytes(value.to_vec())
+    }
 }
 
 impl From<i64> for Value {
@@ -66,6 +73,12 @@ impl From<String> for Value {
 impl From<&String> for Value {
     fn from(value: &String) -> Self {
         Self::Text(Some(value.clone()))
+    }
+}
+
+impl From<Option<&str>> for Value {
+    fn from(value: Option<&str>) -> Self {
+        Self::Text(value.map(str::to_owned))
     }
 }
 
@@ -233,6 +246,7 @@ macro_rules! for_backend {
                 match self {
                     Value::Int(value) => out.push_bind_param::<Nullable<BigInt>, _>(value),
                     Value::Text(value) => out.push_bind_param::<Nullable<Text>, _>(value),
+                    Value::Bytes(value) => out.push_bind_param::<Binary, _>(value),
                 }
             }
         }

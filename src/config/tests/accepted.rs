@@ -1,6 +1,6 @@
 //! Files that are accepted, and what becomes of them.
 
-use crate::job::Unique;
+use crate::job::{Builtin, Unique};
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
@@ -62,23 +62,8 @@ fn the_seeds_blocks_are_valid_as_they_stand() {
 const EXAMPLE: &str = include_str!("example.yaml");
 
 #[test]
-fn of_the_whole_example_exactly_what_is_not_supported_yet_is_refused() {
-    let later =
-        [("refresh_cache", "refresh_cache"), ("lost_orders", "lost_orders"), ("sessions", "sessions")];
-    let problems = read(EXAMPLE).unwrap_err();
-    let without_line: Vec<&str> = problems.iter().map(|p| p.splitn(3, ':').nth(2).unwrap()).collect();
-    let expected = later
-        .map(|(path, key)| format!(" {path}: `{key}` is not supported by this version of Duly; remove it"));
-    assert_eq!(without_line, expected);
-    assert_eq!(problems[0].split(' ').next(), Some("jobs.yaml:42:"));
-}
-
-#[test]
-fn the_rest_of_the_example_is_accepted() {
-    let start = EXAMPLE.find("hooks:").unwrap();
-    let retention = EXAMPLE.lines().find(|line| line.starts_with("retention:")).unwrap();
-    let supported: String = EXAMPLE[..start].lines().map(|line| line.to_owned() + "\n").collect();
-    let config = valid(&(supported + retention));
+fn the_whole_example_is_accepted() {
+    let config = valid(EXAMPLE);
     assert_eq!(config.database.to_string(), "mysql://shop@localhost/shop");
     assert_eq!((config.runner.concurrency, config.runner.max_runtime), (4, Some(Duration::from_secs(55))));
     assert_eq!(config.runner.state_dir, Path::new("/run/duly"));
@@ -106,6 +91,70 @@ fn the_rest_of_the_example_is_accepted() {
 }
 
 #[test]
+fn the_commands_of_the_shop_are_as_the_example_says() {
+    let config = valid(EXAMPLE);
+    let refresh = config.refresh_cache.as_ref().unwrap();
+    assert_eq!(refresh.table.triggered_by.as_deref(), Some("trigger"));
+    assert_eq!((refresh.table.language.as_ref(), refresh.batch), (None, 1000));
+    let processors: Vec<(&str, Option<Duration>)> =
+        refresh.processors.iter().map(|(name, step)| (name.as_str(), step.timeout)).collect();
+    let minutes = |count: u64| Some(Duration::from_secs(count * 60));
+    assert_eq!(processors, [("navigation", minutes(5)), ("translations", minutes(60))]);
+    let orders = config.lost_orders.as_ref().unwrap();
+    let table = &orders.table;
+    assert_eq!((table.table.as_str(), table.payload.as_str(), table.is_own), ("ses_basket", "xml", false));
+    assert_eq!((table.lost.as_str(), table.given_up.as_deref()), ("ordered_failed", Some("erp_given_up")));
+    assert_eq!((orders.max_failed, orders.circuit_breaker, orders.concurrency), (3, 5, 1));
+    assert_eq!(orders.on_failed.as_ref().unwrap().argv, ["bin/mail-admin"]);
+    assert_eq!((config.sessions.table.as_str(), config.sessions.time.as_str()), ("session", "session_time"));
+}
+
+#[test]
+fn a_command_of_the_shop_is_one_at_a_time_tried_once_and_recorded_though_nothing_declares_it() {
+    let config = valid("lost_orders: {send: {command: [x]}}\nhooks: {on_failure: [tell]}\njobs: {}\n");
+    let sending = config.builtin(Builtin::ProcessLostOrders).unwrap();
+    assert_eq!(
+        (sending.name.as_str(), sending.concurrency, sending.max_attempts),
+        ("process-lost-orders", Some(1), 1)
+    );
+    assert!(sending.hooks.failure && config.definition("on_failure@process-lost-orders").is_some());
+    assert!(config.definitions.is_empty() && config.builtin(Builtin::RefreshCache).is_none());
+    let config = valid("sessions: {}\njobs: {count: {builtin: sessions-write-stat, max_attempts: 4}}\n");
+    let count = config.builtin(Builtin::SessionsWriteStat).unwrap();
+    assert_eq!((count.name.as_str(), count.max_attempts), ("count", 4));
+    assert!(config.definition("sessions-write-stat").is_none());
+}
+
+#[test]
+fn what_is_wrong_with_a_command_of_the_shop_is_told_by_its_key() {
+    assert_problems(
+        "refresh_cache:\n  table: a.b.c\n  columns: {id: 'x`y', contentid: z}\n  processors: {}\nlost_orders:\n  \
+         columns: {state: s}\n  send: {timeout: none, command: [x]}\n  on_failed: {timeout: 1s}\n  \
+         permanent_exit_codes: [65]\n  unavailable_exit_codes: [65]\njobs:\n  a: {builtin: sessions-write-stat}\n  \
+         b: {builtin: sessions-write-stat}\n",
+        &[
+            "jobs.yaml:2: refresh_cache.table: `a.b.c` cannot name a table; expected 1 to 64 letters, digits, _ $ -, as \
+             in orders or shop.orders",
+            "jobs.yaml:3: refresh_cache.columns.id: `x`y` cannot name a column; expected 1 to 64 letters, digits, _ $ -",
+            "jobs.yaml:3: refresh_cache.columns.contentid: unknown key; did you mean `content_id`?",
+            "jobs.yaml:4: refresh_cache.processors: names nobody to give changes to; expected navigation: {command: \
+             [bin/refresh]}",
+            "jobs.yaml:6: lost_orders.columns: has no effect without a `table`; add one, or remove it",
+            "jobs.yaml:7: lost_orders.send.timeout: `none` would hold an order for ever; expected a length of time",
+            "jobs.yaml:8: lost_orders.on_failed: lacks a `command`; expected lost_orders.on_failed: {command: [bin/program]}",
+            "jobs.yaml:10: lost_orders.unavailable_exit_codes: 65 is among permanent_exit_codes too; keep it in one of them",
+            "jobs.yaml:13: jobs.b.builtin: `sessions-write-stat` is already declared at jobs.a; keep one of them",
+        ],
+    );
+    assert_problems(
+        "lost_orders:\n  table: ses_basket\n  send: {command: [x]}\n",
+        &[
+            "jobs.yaml:2: lost_orders.states: lacks `lost` or `confirmed`; expected {lost: ordered_failed, confirmed: confirmed}",
+        ],
+    );
+}
+
+#[test]
 fn a_command_is_split_or_taken_as_it_is_and_never_empty() {
     let config = valid(
         "command_prefix: [php, bin/console]\njobs:\n  a: {command: \"app:x 'two words' --n=1\"}\n  \
@@ -114,7 +163,7 @@ fn a_command_is_split_or_taken_as_it_is_and_never_empty() {
     let action = |name| config.definition(name).unwrap().action.clone();
     assert_eq!(action("a"), command(&["php", "bin/console", "app:x", "two words", "--n=1"]));
     assert_eq!(action("b"), command(&["sleep", "1.50", "0x1F", "true"]));
-    assert_eq!(action("c"), Action::CleanUp);
+    assert_eq!(action("c"), Action::Builtin(Builtin::CleanUp));
     let empty = "names no program; expected one such as [php, bin/console, app:import]";
     for (job, expected) in [
         ("{command: ''}", format!("a.command: {empty}")),
@@ -123,7 +172,7 @@ fn a_command_is_split_or_taken_as_it_is_and_never_empty() {
         ("{command: \"x 'y\"}", "a.command: cannot be split into words: missing closing quote".to_owned()),
         ("{command: x, builtin: clean-up}", "a: has both `command` and `builtin`; keep one of them".to_owned()),
         ("{builtin: cleanup}", "a.builtin: `cleanup` is not one of clean-up, refresh-cache, process-lost-orders, sessions-write-stat".to_owned()),
-        ("{builtin: refresh-cache}", "a.builtin: a `builtin` other than `clean-up` is not supported by this version of Duly; remove it".to_owned()),
+("{builtin: refresh-cache}", "a.builtin: `refresh-cache` needs a section `refresh_cache`; add one".to_owned()),
         ("{builtin: clean-up, params: [x]}", "a.params: has no effect on a `builtin`, which starts no program; remove it".to_owned()),
     ] {
         assert_problems(&format!("jobs: {{a: {job}}}"), &[&format!("jobs.yaml:1: jobs.{expected}")]);
