@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(30);
 const ERP: &str = r#"#!/bin/sh
 echo "$DULY_ORDER_ID $DULY_IDEMPOTENCY_KEY $DULY_ORDER_ATTEMPT" >> calls
 mkdir "at-once/$DULY_ORDER_ID" 2>/dev/null || echo "$DULY_ORDER_ID" >> twice-at-once
-[ -e "kill-$DULY_ORDER_ID-before" ] && { rm "kill-$DULY_ORDER_ID-before"; rmdir "at-once/$DULY_ORDER_ID"; kill -9 $PPID; sleep 60; }
+[ -e "kill-$DULY_ORDER_ID-before" ] && { rm "kill-$DULY_ORDER_ID-before"; rmdir "at-once/$DULY_ORDER_ID"; kill -9 $PPID; exec sleep 60; }
 [ -e wait ] && while [ -e wait ]; do sleep 0.02; done
 rmdir "at-once/$DULY_ORDER_ID"
 [ -e down ] && { echo "connection refused"; exit 1; }
@@ -205,6 +205,8 @@ on_every_database! {
         touch(&s, "kill-2-before");
         s.duly(["process-lost-orders"]).stdout_has("1: confirmed as ERP-1").stderr_has("was ended by signal 9").status(3);
         assert_eq!(s.json(["lost-orders", "list", "--state", "sending", "--json"])[0]["order_id"], "2");
+        // What it was sending ends with it, so that it cannot reach the ERP when another has taken the order over.
+        wait_until("the send is gone", SOON, || s.processes().is_empty());
         touch(&s, "kill-3-after");
         // What the dead one was sending is its own until its claim has run out; the others go on.
         s.duly(["process-lost-orders"]).stdout_has("").stderr_has("was ended by signal 9").status(3);

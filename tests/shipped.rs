@@ -75,6 +75,6 @@ on_every_database! {
             s.duly(["start", name]).stdout_has("").status(0);
         }
         s.duly(["run"]).status(0);
-        assert_eq!(count("duly_job WHERE state = 'success' AND name IN ('refresh_cache', 'lost_orders', 'sessions') AND id > 4"), "3");
+        assert_eq!(count("duly_job WHERE state = 'success' AND name IN ('refresh_cache', 'lost_orders', 'sessions') AND id > 5"), "3");
     }
 }
