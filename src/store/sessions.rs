@@ -86,8 +86,7 @@ impl Store {
                      ELSE CAST(strftime('%s', {column}) AS INTEGER) END >= CAST(strftime('%s', 'now') AS INTEGER) - {seconds}"
                 ),
             };
-            let sum = format!("COALESCE(SUM({is_recent}), 0)");
-            format!("CAST({sum} AS {}) AS {name}", if is_mysql { "SIGNED" } else { "INTEGER" })
+            format!("COUNT(CASE WHEN {is_recent} THEN 1 END) AS {name}")
         })
     }
 
