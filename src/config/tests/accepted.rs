@@ -149,7 +149,7 @@ fn what_is_wrong_with_a_command_of_the_shop_is_told_by_its_key() {
     assert_problems(
         "lost_orders:\n  table: ses_basket\n  send: {command: [x]}\n",
         &[
-            "jobs.yaml:2: lost_orders.states: lacks `lost` or `confirmed`; expected {lost: ordered_failed, confirmed: confirmed}",
+            "jobs.yaml:1: lost_orders.states: lacks `lost` or `confirmed`; expected {lost: ordered_failed, confirmed: confirmed}",
         ],
     );
 }
