@@ -6,10 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono_tz::Tz;
-
 use super::shell::{self, Segment};
-use crate::job::{Schedule, duration};
+use crate::job::{Schedule, Zone, duration};
 
 /// A crontab that was read.
 #[derive(Debug, Default)]
@@ -221,7 +219,7 @@ fn check_schedule(schedule: &str) -> Result<(), String> {
             }
         }
     }
-    match Schedule::parse(schedule, Tz::UTC) {
+    match Schedule::parse(schedule, Zone::UTC) {
         Ok(_) if !schedule.eq_ignore_ascii_case("@tick") => Ok(()),
         _ if schedule.starts_with('@') => Err(format!(
             "`{schedule}` is no schedule that cron knows; expected five fields or one of @reboot, @hourly, @daily, \

@@ -5,12 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono_tz::Tz;
-
 use super::node::Node;
 use super::read::{Limit, Named, Read, Reader, Span, Whole};
 use super::values::{ColumnName, CommandLine, Factor, Share, Size, TableName};
-use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique};
+use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique, Zone};
 
 /// Reads the text of a file as YAML.
 ///
@@ -122,7 +120,7 @@ section! {
         params: Vec<String>,
         depending_jobs: Named<Entry>,
         schedule: String,
-        timezone: Tz,
+        timezone: Zone,
         catch_up: CatchUp,
         starting_deadline: Span,
         overlap: Overlap,

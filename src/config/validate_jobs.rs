@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono_tz::Tz;
-
 use super::definitions::Definitions;
 use super::error::{KeyPath, show};
 use super::nearest::guess_or_list;
@@ -14,7 +12,7 @@ use super::read::{Limit, Named, Reader, Whole};
 use super::validate::{Defaults, backoff};
 use super::values::CommandLine;
 use crate::job::{
-    Action, Builtin, Definition, Hooks, NAME_RULE, OnOrphan, Schedule, Targets, Unique, hook_name,
+    Action, Builtin, Definition, Hooks, NAME_RULE, OnOrphan, Schedule, Targets, Unique, Zone, hook_name,
     is_valid_name,
 };
 
@@ -268,7 +266,8 @@ pub(super) fn action(
 fn schedule(entry: &Entry, reader: &mut Reader<'_>) -> Option<Schedule> {
     let job = &entry.job;
     let expression = job.schedule.as_ref()?;
-    let parsed = Schedule::parse(expression, job.timezone.unwrap_or(Tz::UTC)).map_err(|err| err.to_string());
+    let parsed =
+        Schedule::parse(expression, job.timezone.clone().unwrap_or(Zone::UTC)).map_err(|err| err.to_string());
     let parsed = reader.within("schedule", |reader| reader.ok(parsed))?;
     Some(Schedule {
         catch_up: job.catch_up.unwrap_or_default(),

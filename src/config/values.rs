@@ -1,11 +1,9 @@
 //! The forms of single values in jobs.yaml: command lines, sizes, shares, time zones and the words of `job`.
 
-use chrono_tz::{TZ_VARIANTS, Tz};
-
 use super::nearest::nearest;
 use super::node::Node;
 use super::read::{Read, Reader, number};
-use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique};
+use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique, Zone};
 
 /// A command: text is split as a shell splits words, a list is taken as it is. Never empty.
 #[derive(Clone)]
@@ -155,17 +153,18 @@ fn is_identifier(name: &str) -> bool {
         && name.chars().all(|c| c.is_alphanumeric() || ['_', '$', '-'].contains(&c))
 }
 
-impl Read for Tz {
+impl Read for Zone {
     fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
         let name = String::read(node, reader)?;
-        reader.ok(name.parse().map_err(|_unsaid| unknown_zone(&name)))
+        reader.ok(Zone::named(&name).ok_or_else(|| unknown_zone(&name)))
     }
 }
 
 /// `berlin` and `Europe/Berln` both mean `Europe/Berlin`.
 fn unknown_zone(name: &str) -> String {
     let city = format!("/{}", name.to_lowercase());
-    let zones = || TZ_VARIANTS.iter().map(|zone| zone.name());
+    let names = Zone::names();
+    let zones = || names.iter().map(String::as_str);
     let guess = zones().find(|zone| zone.to_lowercase().ends_with(&city)).or_else(|| nearest(name, zones()));
     match guess {
         Some(guess) => format!("`{name}` is not a time zone; did you mean `{guess}`?"),

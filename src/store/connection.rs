@@ -37,6 +37,9 @@ pub(super) enum Link {
 pub struct Store {
     location: Location,
     pub(super) link: Link,
+    /// Whether the session follows the rules. A MySQL session is set up by its first statement but the probe, which needs
+    /// none of them: a tick with nothing to do is spared two round trips.
+    is_set_up: bool,
     /// A MySQL session that has run a unit stays at `autocommit=0`, which spares each unit its `BEGIN`.
     manual_commit: bool,
     in_unit: bool,
@@ -49,17 +52,17 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Connects and sets the session up. The schema is not looked at.
+    /// Connects. The schema is not looked at.
     ///
     /// # Errors
     ///
     /// [`StoreError::Away`] when the database cannot be reached or refuses the user; the text has no password.
     pub fn connect(location: &Location) -> Result<Self, StoreError> {
-        let link = match location {
-            Location::Mysql(url) => Link::Mysql(connect_mysql(url)?),
-            Location::Sqlite(path) => Link::Sqlite(connect_sqlite(path)?),
+        let (link, is_set_up) = match location {
+            Location::Mysql(url) => (Link::Mysql(connect_mysql(url)?), false),
+            Location::Sqlite(path) => (Link::Sqlite(connect_sqlite(path)?), true),
         };
-        Ok(Self { location: location.clone(), link, manual_commit: false, in_unit: false })
+        Ok(Self { location: location.clone(), link, is_set_up, manual_commit: false, in_unit: false })
     }
 
     /// Connects again in place of a connection that was lost.
@@ -134,6 +137,7 @@ impl Store {
 
     /// Runs a statement; returns how many rows it matched.
     pub(super) fn execute(&mut self, sql: &Sql) -> Result<usize, StoreError> {
+        self.set_up()?;
         let count = match &mut self.link {
             Link::Mysql(conn) => sql.clone().execute(conn).map_err(|err| from_mysql(&err, conn)),
             Link::Sqlite(conn) => sql.clone().execute(conn).map_err(|err| from_sqlite(&err)),
@@ -147,12 +151,39 @@ impl Store {
     where
         R: QueryableByName<Mysql> + QueryableByName<Sqlite> + 'static,
     {
+        self.set_up()?;
+        self.rows_of_any_session(sql)
+    }
+
+    /// Runs a query that means the same in whatever session it is run, and reads only.
+    pub(super) fn rows_of_any_session<R>(&mut self, sql: &Sql) -> Result<Vec<R>, StoreError>
+    where
+        R: QueryableByName<Mysql> + QueryableByName<Sqlite> + 'static,
+    {
         let rows = match &mut self.link {
             Link::Mysql(conn) => sql.clone().load(conn).map_err(|err| from_mysql(&err, conn)),
             Link::Sqlite(conn) => sql.clone().load(conn).map_err(|err| from_sqlite(&err)),
         };
         self.end_single(rows.is_ok())?;
         rows
+    }
+
+    /// Lets the session follow the rules, before the first statement that relies on them.
+    fn set_up(&mut self) -> Result<(), StoreError> {
+        if self.is_set_up {
+            return Ok(());
+        }
+        if let Link::Mysql(conn) = &mut self.link {
+            // One statement for every server: each reads only the comment that is meant for it.
+            Sql::once(
+                "SET /*!80000 transaction_isolation = 'READ-COMMITTED', */ /*M! tx_isolation = 'READ-COMMITTED', */ \
+                 innodb_lock_wait_timeout = 5, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
+            )
+            .execute(conn)
+            .map_err(|err| from_mysql(&err, conn))?;
+        }
+        self.is_set_up = true;
+        Ok(())
     }
 
     /// Runs `work` in a transaction, again from its start while other transactions are in the way.
@@ -235,13 +266,6 @@ fn connect_mysql(url: &str) -> Result<MysqlConnection, StoreError> {
     if way.must_be_encrypted {
         tls::require(&mut conn)?;
     }
-    // One statement for every server: each reads only the comment that is meant for it.
-    Sql::once(
-        "SET /*!80000 transaction_isolation = 'READ-COMMITTED', */ /*M! tx_isolation = 'READ-COMMITTED', */ \
-         innodb_lock_wait_timeout = 5, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
-    )
-    .execute(&mut conn)
-    .map_err(|err| from_mysql(&err, &mut conn))?;
     Ok(conn)
 }
 

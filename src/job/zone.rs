@@ -1,0 +1,158 @@
+//! Time zones by their names, for chrono.
+//!
+//! The zones come with the program, so that every host with this version agrees on them. They are read when they are asked
+//! for: as Rust constants of another crate they were a megabyte of pointers, which each start of the program had to set
+//! right, for nearly a millisecond.
+
+use std::fmt;
+
+use chrono::{FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeZone};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::{self, AmbiguousOffset, TimeZoneDatabase};
+
+/// A time zone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Zone(tz::TimeZone);
+
+impl Zone {
+    /// Coordinated universal time.
+    pub const UTC: Self = Self(tz::TimeZone::UTC);
+
+    /// The zone of this name, such as `Europe/Berlin`; its case matters.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        if name == "UTC" {
+            return Some(Self::UTC);
+        }
+        let zone = Self(TimeZoneDatabase::bundled().get(name).ok()?);
+        (zone.name() == name).then_some(zone)
+    }
+
+    /// The names of all zones.
+    #[must_use]
+    pub fn names() -> Vec<String> {
+        TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
+
+    fn at(&self, offset: tz::Offset) -> ZoneOffset {
+        // Both count the seconds east of Greenwich, and jiff's are at most 26 hours.
+        let fixed = FixedOffset::east_opt(offset.seconds()).unwrap_or(chrono::Utc.fix());
+        ZoneOffset { fixed, zone: self.clone() }
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How far the wall clock of a zone is from UTC at an instant.
+#[derive(Debug, Clone)]
+pub struct ZoneOffset {
+    fixed: FixedOffset,
+    zone: Zone,
+}
+
+impl Offset for ZoneOffset {
+    fn fix(&self) -> FixedOffset {
+        self.fixed
+    }
+}
+
+impl fmt::Display for ZoneOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fixed.fmt(f)
+    }
+}
+
+impl TimeZone for Zone {
+    type Offset = ZoneOffset;
+
+    fn from_offset(offset: &ZoneOffset) -> Self {
+        offset.zone.clone()
+    }
+
+    fn offset_from_local_date(&self, local: &NaiveDate) -> MappedLocalTime<ZoneOffset> {
+        self.offset_from_local_datetime(&local.and_time(chrono::NaiveTime::MIN))
+    }
+
+    fn offset_from_local_datetime(&self, local: &NaiveDateTime) -> MappedLocalTime<ZoneOffset> {
+        let Some(civil) = civil(local) else { return MappedLocalTime::None };
+        match self.0.to_ambiguous_timestamp(civil).offset() {
+            AmbiguousOffset::Unambiguous { offset } => MappedLocalTime::Single(self.at(offset)),
+            AmbiguousOffset::Gap { .. } => MappedLocalTime::None,
+            AmbiguousOffset::Fold { before, after } => {
+                MappedLocalTime::Ambiguous(self.at(before), self.at(after))
+            }
+        }
+    }
+
+    fn offset_from_utc_date(&self, utc: &NaiveDate) -> ZoneOffset {
+        self.offset_from_utc_datetime(&utc.and_time(chrono::NaiveTime::MIN))
+    }
+
+    fn offset_from_utc_datetime(&self, utc: &NaiveDateTime) -> ZoneOffset {
+        match Timestamp::from_second(utc.and_utc().timestamp()) {
+            Ok(at) => self.at(self.0.to_offset(at)),
+            // Before the year -9999 or after 9999.
+            Err(_) => self.at(tz::Offset::UTC),
+        }
+    }
+}
+
+/// The same wall clock time for jiff, which leaves years out that are not written with four digits.
+fn civil(local: &NaiveDateTime) -> Option<DateTime> {
+    let seconds = local.and_utc().timestamp();
+    let at = Timestamp::from_second(seconds).ok()?;
+    Some(tz::Offset::UTC.to_datetime(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_zone_is_found_by_its_name_as_it_is_written() {
+        assert_eq!(Zone::named("Europe/Berlin").unwrap().to_string(), "Europe/Berlin");
+        assert_eq!(Zone::named("UTC"), Some(Zone::UTC));
+        for bad in ["europe/berlin", "Berlin", "", "+01:00", "Europe/Berlin "] {
+            assert_eq!(Zone::named(bad), None, "{bad}");
+        }
+        assert!(Zone::names().len() > 400);
+    }
+
+    #[test]
+    fn clocks_that_are_moved_skip_times_and_repeat_some() {
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        let local = |text: &str| text.parse::<NaiveDateTime>().unwrap();
+        assert_eq!(berlin.from_local_datetime(&local("2026-03-29T02:30:00")), MappedLocalTime::None);
+        let twice = berlin.from_local_datetime(&local("2050-10-30T02:30:00"));
+        let (first, second) = (twice.clone().earliest().unwrap(), twice.latest().unwrap());
+        assert_eq!(
+            (first.to_rfc3339().as_str(), second.to_rfc3339().as_str()),
+            ("2050-10-30T02:30:00+02:00", "2050-10-30T02:30:00+01:00")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn an_instant_and_its_wall_clock_time_lead_to_each_other(seconds in -2_000_000_000i64..8_000_000_000, zone: prop::sample::Index) {
+            let names = Zone::names();
+            let zone = Zone::named(&names[zone.index(names.len())]).unwrap_or(Zone::UTC);
+            let instant = chrono::DateTime::from_timestamp(seconds, 0).unwrap();
+            let local = instant.with_timezone(&zone).naive_local();
+            let back = zone.from_local_datetime(&local);
+            let found = [back.clone().earliest(), back.latest()];
+            prop_assert!(found.into_iter().flatten().any(|at| at.with_timezone(&chrono::Utc) == instant), "{} {}", zone, instant);
+        }
+    }
+}
