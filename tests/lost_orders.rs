@@ -374,6 +374,118 @@ on_every_database! {
         s.duly(["process-lost-orders"]).stderr("duly: error: cannot start `process-lost-orders`: lost_orders.columns.payload: the table `basket` has no column `json`; it has basket_id, xml, state\n").status(2);
     }
 
+    fn an_order_that_the_erp_has_is_confirmed_though_its_number_does_not_fit(s: Sandbox) {
+        let jobs = JOBS.replace("lost_orders:\n", "lost_orders:\n  table: basket\n  columns: {order_id: id, erp_order_id: erp}\n  states: {lost: l, confirmed: c}\n");
+        shop_with(&s, &jobs);
+        s.database().sql("CREATE TABLE basket (id INTEGER PRIMARY KEY, payload TEXT, state VARCHAR(5), erp VARCHAR(9) CHECK (LENGTH(erp) < 6)); INSERT INTO basket VALUES (10, 'a', 'l', NULL), (2, 'b', 'l', NULL)");
+        // ERP-2 fits, ERP-10 does not.
+        s.duly(["process-lost-orders"]).stdout_has("10: cannot be written to `basket`").stdout_has("2: confirmed as ERP-2").stderr_has("exited with 3").status(3);
+        let rows = s.database().rows("SELECT id, state, erp FROM basket ORDER BY id");
+        assert_eq!(rows, [["2", "c", "ERP-2"].map(|text| Some(text.to_owned())), [Some("10".to_owned()), Some("c".to_owned()), None]]);
+        assert_eq!(s.json(["lost-orders", "show", "10", "--json"])["erp_order_id"], "ERP-10");
+        s.duly(["process-lost-orders"]).status(0);
+        assert_eq!(lines(&s, "calls"), 2);
+    }
+
+    fn an_order_that_the_erp_has_is_sent_once_though_the_shops_table_takes_no_change(s: Sandbox) {
+        shop_with(&s, &JOBS.replace("lost_orders:\n", "lost_orders:\n  table: basket\n  columns: {order_id: id}\n  states: {lost: l, confirmed: c}\n"));
+        s.database().sql("CREATE TABLE basket (id INTEGER PRIMARY KEY, payload TEXT, state VARCHAR(5)); INSERT INTO basket VALUES (1, 'a', 'l'), (2, 'b', 'l')");
+        s.database().sql(match s.database().backend() {
+            Backend::Sqlite => "CREATE TRIGGER closed BEFORE UPDATE ON basket BEGIN SELECT RAISE(ABORT, 'closed'); END",
+            Backend::MariaDb => "CREATE TRIGGER closed BEFORE UPDATE ON basket FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'closed'",
+        });
+        s.duly(["process-lost-orders"]).stdout_has("1: confirmed as ERP-1").stdout_has("2: confirmed as ERP-2").stderr_has("exited with 3").status(3);
+        s.duly(["process-lost-orders"]).stdout_has("1: the ERP has it, which cannot be written to `basket`: ").stderr_has("exited with 3").status(3);
+        assert_eq!(lines(&s, "calls"), 2);
+        s.database().sql("DROP TRIGGER closed");
+        s.duly(["process-lost-orders"]).status(0);
+        assert_eq!((lines(&s, "calls"), s.database().value("SELECT COUNT(*) FROM basket WHERE state = 'c'").as_str()), (2, "2"));
+        s.duly(["process-lost-orders"]).status(0);
+    }
+
+    fn a_pass_that_was_killed_holds_up_no_other(s: Sandbox) {
+        shop(&s);
+        insert(&s, [1, 2]);
+        touch(&s, "wait");
+        let mut pass = s.duly(["process-lost-orders"]).spawn();
+        wait_until("it sends", SOON, || lines(&s, "calls") == 1);
+        pass.signal_if_running(rustix::process::Signal::KILL);
+        pass.wait();
+        wait_until("nothing is left running", SOON, || s.processes().is_empty());
+        remove(&s, "wait");
+        s.duly(["process-lost-orders"]).stderr_has("was orphaned").status(0);
+        assert_eq!((state(&s, "1").0.as_str(), state(&s, "2").0.as_str()), ("sending", "confirmed"));
+    }
+
+    /// Seen hanging with a pipe for standard input.
+    fn a_send_that_leaves_a_process_behind_and_reads_nothing_ends_all_the_same(s: Sandbox) {
+        shop(&s);
+        s.database().sql(&format!("INSERT INTO duly_lost_order (order_id, payload) VALUES ('1', '{}')", "x".repeat(300_000)));
+        s.file("erp", "#!/bin/sh\nsleep 50 &\necho ERP-1\n");
+        s.duly(["process-lost-orders"]).limit(Duration::from_secs(20)).status(0);
+        assert_eq!(state(&s, "1"), of("confirmed", 0));
+    }
+
+    fn an_order_is_meant_as_it_is_written(s: Sandbox) {
+        shop_with(&s, &JOBS.replace("lost_orders:\n", "lost_orders:\n  table: basket\n  columns: {order_id: id}\n  states: {lost: l, confirmed: c}\n"));
+        s.database().sql("CREATE TABLE basket (id VARCHAR(20) PRIMARY KEY, payload TEXT, state VARCHAR(5)); CREATE TABLE numbered (id INTEGER PRIMARY KEY, payload TEXT, state VARCHAR(5)); INSERT INTO basket VALUES ('1', 'a', 'l'); INSERT INTO numbered VALUES (2, 'a', 'l')");
+        s.duly(["process-lost-orders", "1 "]).stderr_has("there is no order `1 `").status(2);
+        s.duly(["run-job", "process-lost-orders", "--target-type", "order", "--target-id", "1 "]).stdout_has("1 : not sent, it is gone").stderr_has("exited with 3").status(3);
+        s.set_jobs(&s.read("jobs.yaml").replace("basket", "numbered"));
+        s.duly(["run-job", "process-lost-orders", "--target-type", "order", "--target-id", "2abc"]).stdout_has("2abc: not sent, it is gone").stderr_has("exited with 3").status(3);
+        assert_eq!((lines(&s, "calls"), s.database().value("SELECT COUNT(*) FROM duly_lost_order_attempt").as_str()), (0, "0"));
+    }
+
+    fn an_order_that_the_shop_sets_back_begins_anew(s: Sandbox) {
+        shop(&s);
+        insert(&s, [1]);
+        s.file("refused", "1\n");
+        s.duly(["process-lost-orders"]).status(0);
+        remove(&s, "refused");
+        touch(&s, "busy");
+        s.database().sql("UPDATE duly_lost_order SET state = 'lost'");
+        s.duly(["process-lost-orders"]).stdout_has("does not count").stderr_has("exited with 3").status(3);
+        assert_eq!(state(&s, "1"), of("lost", 0));
+        remove(&s, "busy");
+        touch(&s, "down");
+        s.duly(["process-lost-orders"]).status(0);
+        assert_eq!((state(&s, "1"), told(&s).len()), (of("lost", 1), 2));
+    }
+
+    fn a_script_whose_interpreter_is_gone_uses_up_no_order(s: Sandbox) {
+        shop_with(&s, &JOBS.replace("[65]", "[1, 65]"));
+        insert(&s, 1..=3);
+        s.file("erp", "#!/usr/bin/no-such-php\n");
+        for _ in 0..4 {
+            s.duly(["process-lost-orders"]).stdout_has("cannot execute").stderr_has("exited with 3").status(3);
+        }
+        assert_eq!((s.database().value("SELECT MAX(failures) FROM duly_lost_order_attempt").as_str(), in_state(&s, "lost").as_str()), ("0", "3"));
+    }
+
+    fn an_outage_that_only_a_person_has_seen_is_told_by_the_next_pass(s: Sandbox) {
+        shop(&s);
+        insert(&s, [1, 2]);
+        touch(&s, "busy");
+        s.duly(["process-lost-orders", "1"]).stdout_has("does not count").stderr_has("exited with 3").status(3);
+        s.duly(["process-lost-orders"]).stdout_has("the ERP seems to be down").stderr_has("exited with 3").status(3);
+        s.duly(["process-lost-orders"]).status(0);
+        remove(&s, "busy");
+        s.duly(["process-lost-orders"]).status(0);
+        assert_eq!(in_state(&s, "confirmed"), "2");
+        // And so is the next one.
+        insert(&s, [3]);
+        touch(&s, "busy");
+        s.duly(["process-lost-orders"]).stdout_has("the ERP seems to be down").stderr_has("exited with 3").status(3);
+    }
+
+    fn whoever_cannot_be_told_of_one_order_is_told_of_the_others(s: Sandbox) {
+        shop_with(&s, &JOBS.replace("'cat >> told'", "'test $DULY_ORDER_ID != 1 && cat >> told'"));
+        insert(&s, 1..=3);
+        s.file("refused", "1\n2\n3\n");
+        s.duly(["process-lost-orders"]).stdout_has("1: nobody could be told").stderr_has("exited with 3").status(3);
+        assert_eq!(told(&s).into_iter().map(|(order, _)| order).collect::<Vec<_>>(), ["2", "3"]);
+    }
+
     fn what_the_shop_did_to_an_order_meanwhile_is_left(s: Sandbox) {
         shop(&s);
         insert(&s, [1]);
@@ -403,6 +515,48 @@ on_every_database! {
         let left = |table: &str| s.database().rows(&format!("SELECT order_id FROM {table} ORDER BY order_id")).into_iter().map(|row| row[0].clone().unwrap()).collect::<Vec<_>>();
         assert_eq!((left("duly_lost_order"), left("duly_lost_order_attempt")), (vec!["2".to_owned(), "3".to_owned(), "4".to_owned()], vec!["2".to_owned(), "3".to_owned()]));
     }
+}
+
+/// What clean-up has found to be over may have been put back when it comes to deleting it.
+#[test]
+fn clean_up_deletes_no_order_that_is_put_back_meanwhile() {
+    let s = Sandbox::new(Backend::MariaDb);
+    shop(&s);
+    s.database().sql("INSERT INTO duly_lost_order (order_id, payload, state, created_at, changed_at) VALUES ('1', 'a', 'removed', '2020-01-01', '2020-01-01')");
+    let mut shop = s.database().connect();
+    shop.sql("START TRANSACTION; UPDATE duly_lost_order SET state = 'lost'");
+    let mut cleaning = s.duly(["clean-up"]).spawn();
+    wait_until("clean-up waits for the row", SOON, || {
+        s.database().value("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DELETE FROM duly_lost_order %'") == "1"
+    });
+    assert!(!cleaning.has_ended());
+    shop.sql("COMMIT");
+    assert!(cleaning.wait().status.success());
+    assert_eq!(in_state(&s, "lost"), "1");
+}
+
+/// An id that Duly has no room for is that order's own trouble.
+#[test]
+fn an_order_that_cannot_be_claimed_holds_up_no_other() {
+    let s = Sandbox::new(Backend::MariaDb);
+    shop_with(
+        &s,
+        &JOBS.replace(
+            "lost_orders:\n",
+            "lost_orders:\n  table: basket\n  columns: {order_id: id}\n  states: {lost: l, confirmed: c}\n",
+        ),
+    );
+    s.database().sql("CREATE TABLE basket (id VARCHAR(250) PRIMARY KEY, payload TEXT, state VARCHAR(5)); INSERT INTO basket VALUES (REPEAT('a', 200), 'a', 'l'), ('b', 'b', 'l')");
+    s.duly(["process-lost-orders"])
+        .stdout_has("cannot be claimed")
+        .stdout_has("b: confirmed as ERP-b")
+        .stderr_has("exited with 3")
+        .status(3);
+    s.database().sql("DROP TABLE basket; CREATE TABLE basket (id VARBINARY(50) PRIMARY KEY, payload TEXT, state VARCHAR(5)); INSERT INTO basket VALUES ('b', 'b', 'l')");
+    s.duly(["process-lost-orders"])
+        .stdout_has("is of type varbinary; expected text or whole numbers")
+        .stderr_has("exited with 1")
+        .status(3);
 }
 
 #[test]

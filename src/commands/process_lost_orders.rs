@@ -10,7 +10,7 @@ use super::{Context, Usage};
 use crate::cli::ProcessLostOrdersArgs;
 use crate::exit_code::ExitCode;
 use crate::job::Builtin;
-use crate::job::shop::OrderState;
+use crate::job::shop::{ORDER, OrderState};
 use crate::shop::lost_orders;
 use crate::store::StoreError;
 
@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, args: &ProcessLostOrdersArgs) -> Result<Exi
     };
     let table = &settings.table;
     let names = ("lost_orders", table.table.as_str(), table.columns());
-    let target = (args.order.as_ref().map(|_| "order".to_owned()), args.order.clone());
+    let target = (args.order.as_ref().map(|_| ORDER.to_owned()), args.order.clone());
     let named = args.order.as_deref();
     ShopJob { config: &config, builtin: Builtin::ProcessLostOrders, target, names }.run(
         |store| {

@@ -38,8 +38,8 @@ impl ShopJob<'_> {
     ) -> Result<ExitCode> {
         let mut store = runner::connect(self.config)?;
         let definition = self.config.builtin(self.builtin);
-        let called_by = config::calling_job_name();
-        if definition.is_some_and(|definition| called_by.as_ref() == Some(&definition.name)) {
+        let own_job = config::own_job_name();
+        if definition.is_some_and(|definition| own_job.as_ref() == Some(&definition.name)) {
             return do_it(self.config, store, work);
         }
         let needed = match is_needed(&mut store) {

@@ -132,10 +132,13 @@ pub fn calling_job() -> Option<(i64, i64)> {
     settings::calling_job()
 }
 
-/// The name of the job whose command this process belongs to (`$DULY_JOB_NAME`).
+/// The variable that a runner gives a builtin: its own process id.
+pub const STARTER: &str = "DULY_STARTER";
+
+/// The name of the job whose command this very process is, where it is a builtin that a runner has started.
 #[must_use]
-pub fn calling_job_name() -> Option<String> {
-    settings::calling_job_name()
+pub fn own_job_name() -> Option<String> {
+    settings::own_job_name()
 }
 
 /// Whether the person asked for no colours (`$NO_COLOR`).

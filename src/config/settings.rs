@@ -7,7 +7,7 @@
 //! | `DATABASE_URL_FILE` | a file that holds the URL, where `DATABASE_URL` is not set |
 //! | `XDG_RUNTIME_DIR` | the default of `runner.state_dir` lies in it |
 //! | `DULY_JOB_ID`, `DULY_FENCE` | the job that calls, for `child`, `dependent` and `progress` |
-//! | `DULY_JOB_NAME` | its name: a command of the shop that is a job's own does its work, another one starts a job |
+//! | `DULY_STARTER`, `DULY_JOB_NAME` | the runner and the job of a builtin, which does the work if that runner is its parent |
 //! | `NO_COLOR` | plain text, if it is set to anything |
 //!
 //! (`RUST_LOG` is read by the library that logs.)
@@ -83,10 +83,13 @@ pub(super) fn calling_job() -> Option<(i64, i64)> {
     Some((number("DULY_JOB_ID")?, number("DULY_FENCE")?))
 }
 
-/// The name of the job whose command this process belongs to.
-pub(super) fn calling_job_name() -> Option<String> {
+/// The name of the job whose command this very process is. What it starts inherits both variables, but not the parent.
+pub(super) fn own_job_name() -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
-    std::env::var("DULY_JOB_NAME").ok()
+    let variable = |name| std::env::var(name).ok();
+    let starter: i32 = variable(super::STARTER)?.parse().ok()?;
+    let parent = rustix::process::getppid()?.as_raw_nonzero().get();
+    (starter == parent).then(|| variable("DULY_JOB_NAME"))?
 }
 
 /// Whether `$NO_COLOR` asks for plain text.

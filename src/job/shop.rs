@@ -146,6 +146,9 @@ impl Default for SessionTable {
     }
 }
 
+/// The type of a job's target that is an order.
+pub const ORDER: &str = "order";
+
 /// Where an order is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderState {

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Signal, getpid, kill_process};
 
 /// What to start.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,7 +53,7 @@ impl CommandLine {
                 Ok(())
             });
         expression = match &self.input {
-            Some(input) => expression.stdin_bytes(input.clone()),
+            Some(input) => expression.stdin_file(in_memory(input)?),
             None => expression.stdin_null(),
         };
         for (name, value) in &self.env {
@@ -102,13 +107,33 @@ impl CommandLine {
     }
 }
 
+/// A file in memory with these bytes, to be read from its beginning. A pipe would need somebody to write to it, who waits for
+/// ever when a program leaves something behind that holds the pipe and does not read it.
+fn in_memory(bytes: &[u8]) -> Result<File, String> {
+    let made = || {
+        let mut file = File::from(memfd_create("duly-input", MemfdFlags::CLOEXEC)?);
+        file.write_all(bytes)?;
+        file.rewind()?;
+        Ok(file)
+    };
+    made().map_err(|err: std::io::Error| format!("its standard input cannot be made: {err}"))
+}
+
+/// How a program ends that [`become_bound`] could not execute: by a signal, since every exit code may mean something.
+pub const NOT_EXECUTED: Signal = Signal::USR2;
+
+/// Ends this process as one that could not become what it should.
+pub fn end_unexecuted() {
+    let (Ok(()) | Err(_)) = kill_process(getpid(), NOT_EXECUTED);
+}
+
 /// Becomes the program `argv`, which the kernel then kills when the thread of process `parent` ends that started us.
 ///
 /// # Errors
 ///
 /// When the parent is gone already, or the program cannot be executed; else it does not return.
 pub fn become_bound(parent: u32, argv: &[OsString]) -> std::io::Error {
-    if let Err(err) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)) {
+    if let Err(err) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
         return err.into();
     }
     // Should it have ended before that, no signal comes any more.

@@ -62,6 +62,8 @@ pub fn run(
     let bench =
         Arc::new(Bench { config: bench_config, folder: bench_folder, owner: me.owner.clone(), ledger });
     let under_way = Arc::new(UnderWay::default());
+    // One of its kind that died must not hold it back, though no tick may ever come by.
+    super::rescue::tidy_up(&mut store, config, &folder)?;
     let asked = since_boot();
     let claimed = claim(&mut store, config, job, &me, is_forced)?;
     let (id, path) = (claimed.id, output_path(&folder, claimed.id, claimed.fence));

@@ -8,11 +8,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::kept;
 use super::worker::stored;
 use crate::config::Config;
 use crate::job::{Outcome, Verdict, verdict};
 use crate::process::capture::salvage;
-use crate::process::ledger::{DeadRunner, kill_execution, output_path};
+use crate::process::ledger::{DeadRunner, dead_runners, kill_execution, output_path};
 use crate::store::{Expired, Output, Store};
 
 /// Records what a runner that died on this host had under way; its process groups must have been ended before.
@@ -44,6 +45,19 @@ pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path) -> Resu
         }
     }
     Ok(undeclared)
+}
+
+/// Deals with every runner that died, and with what it has kept, as a tick does.
+pub(super) fn tidy_up(store: &mut Store, config: &Config, folder: &Path) -> Result<()> {
+    let dead = dead_runners(folder);
+    dead.iter().for_each(DeadRunner::kill_groups);
+    if kept::any(folder) {
+        kept::write(folder, store)?;
+    }
+    for runner in dead {
+        after_dead_runner(store, config, runner)?;
+    }
+    expired(store, config, folder).map(drop)
 }
 
 fn judge(config: &Config, job: &Expired) -> Verdict {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::Identity;
 use super::under_way::Held;
-use crate::config::Config;
+use crate::config::{Config, STARTER};
+use crate::job::shop::ORDER;
 use crate::job::{Action, Builtin, Definition, Outcome, is_hook, parse_params, verdict};
 use crate::process::capture::{Captured, OutputFile};
 use crate::process::clock::since_boot;
@@ -161,20 +162,23 @@ impl Bench {
                 }
                 let mut argv = vec![own_program()?];
                 argv.extend(builtin.arguments().iter().map(|word| (*word).to_owned()));
-                if let (Builtin::ProcessLostOrders, Some(order)) = (builtin, &job.target.1) {
+                let is_order = job.target.0.as_deref() == Some(ORDER);
+                if let (Builtin::ProcessLostOrders, true, Some(order)) = (builtin, is_order, &job.target.1) {
                     argv.extend(["--".to_owned(), order.clone()]);
                 }
+                env.insert(STARTER.to_owned(), std::process::id().to_string());
                 argv
             }
         };
         argv.extend(params);
         env.extend(self.variables(job));
-        Ok(CommandLine {
-            argv,
-            cwd: definition.cwd.clone(),
-            env,
-            input: held.input.clone().map(String::into_bytes),
-        })
+        let input = held.input.clone().map(String::into_bytes);
+        let command = CommandLine { argv, cwd: definition.cwd.clone(), env, input };
+        match definition.action {
+            // What it works on is guarded by this runner's claim, so it must not outlive this runner.
+            Action::Builtin(_) => command.bound_to_this_process(),
+            Action::Command(_) => Ok(command),
+        }
     }
 
     /// What a command is told of its job. A variable without a value is empty, so that none is inherited.

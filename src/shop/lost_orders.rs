@@ -13,9 +13,15 @@ use super::sending::{Breaker, end_of, lease, send, sign};
 use super::step::{self, Given, StepEnd};
 use super::{Done, Shop, Tell};
 use crate::config::{LostOrders, Step};
-use crate::job::Outcome;
 use crate::job::shop::OrderVerdict;
-use crate::store::{ClaimedOrder, OrderAttempt, OrderClaim, OrderEnd, OrderRecorded, Sender};
+use crate::job::{Builtin, Outcome};
+use crate::store::{
+    ClaimedOrder, OrderAttempt, OrderClaim, OrderEnd, OrderReach, OrderRecorded, Sender, StoreError,
+    UNWRITTEN,
+};
+
+/// How often in a row telling may fail before the rest is left to the next pass.
+const IN_VAIN: u32 = 3;
 
 /// Bytes of what the one who is told says, shown if telling fails.
 const SAID: u64 = 4 << 10;
@@ -27,9 +33,11 @@ const SAID: u64 = 4 << 10;
 /// When jobs.yaml names a table or column that is not there; when the database fails.
 pub fn run(shop: &mut Shop<'_>, settings: &LostOrders, named: Option<&str>, tell: Tell<'_>) -> Result<Done> {
     let table = &settings.table;
-    shop.store
+    let kinds = shop
+        .store
         .require_columns("lost_orders", &table.table, &table.columns())
         .context("cannot read lost orders")?;
+    require_readable_ids(settings, kinds.first().map_or("", String::as_str))?;
     let signs: Vec<_> = shop
         .patiently(|store| store.latest_order_ends(table, settings.circuit_breaker))
         .context("cannot read lost orders")?
@@ -43,7 +51,6 @@ pub fn run(shop: &mut Shop<'_>, settings: &LostOrders, named: Option<&str>, tell
         is_named: named.is_some(),
         done: Done::Well,
     };
-    let was_open = pass.breaker.is_half_open();
     // What the pass before could not tell any more.
     let is_told = tell_news(shop, settings, tell)?;
     if let Some(order_id) = named {
@@ -53,8 +60,10 @@ pub fn run(shop: &mut Shop<'_>, settings: &LostOrders, named: Option<&str>, tell
     }
     if pass.breaker.is_open && named.is_none() {
         tell("the ERP seems to be down: nothing more is sent for now; the next pass tries one order");
-        // Told once, not by each pass while it lasts.
-        if !was_open {
+        // Told once a day, not by each pass while it lasts.
+        let name = shop.config.builtin(Builtin::ProcessLostOrders).map_or("", |definition| &definition.name);
+        let is_known = shop.patiently(|store| store.has_complained(table, name));
+        if !is_known.context("cannot read the latest jobs")? {
             pass.done = Done::Badly;
         }
     }
@@ -62,6 +71,19 @@ pub fn run(shop: &mut Shop<'_>, settings: &LostOrders, named: Option<&str>, tell
         pass.done = Done::Badly;
     }
     Ok(pass.done)
+}
+
+/// Ids are compared as text, so they must have one.
+fn require_readable_ids(settings: &LostOrders, kind: &str) -> Result<()> {
+    let (table, unreadable) = (&settings.table, ["binary", "blob", "bit", "date", "time", "float", "double"]);
+    if unreadable.iter().any(|word| kind.contains(word)) {
+        anyhow::bail!(
+            "lost_orders.columns.order_id: the column `{}` of `{}` is of type {kind}; expected text or whole numbers",
+            table.order_id,
+            table.table
+        );
+    }
+    Ok(())
 }
 
 struct Pass<'a> {
@@ -136,9 +158,16 @@ impl Pass<'_> {
         let (owner, host, job_id) = (shop.owner.clone(), shop.host.clone(), shop.job_id);
         let sender = Sender { owner: &owner, host: &host, job_id, lease: lease(self.settings) };
         let (table, most) = (&self.settings.table, self.settings.max_failed);
-        let claim = shop
-            .patiently(|store| store.claim_order(table, order_id, &sender, most, self.is_named))
-            .with_context(|| format!("cannot claim order `{order_id}`"))?;
+        let claim = shop.patiently(|store| store.claim_order(table, order_id, &sender, most, self.is_named));
+        let claim = match claim {
+            // Whatever is wrong with this one must not hold the others up.
+            Err(err) if !err.is_away() => {
+                tell(&format!("{order_id}: cannot be claimed: {err}"));
+                self.done = Done::Badly;
+                return Ok(None);
+            }
+            other => other.with_context(|| format!("cannot claim order `{order_id}`"))?,
+        };
         let why = match claim {
             OrderClaim::Claimed(order) => return Ok(Some(order)),
             OrderClaim::GivenUp => {
@@ -166,9 +195,21 @@ impl Pass<'_> {
         let (settings, order_id, owner) = (self.settings, &order.order_id, shop.owner.clone());
         self.breaker.note(sign(settings, end.outcome.as_str(), end.outcome.exit_code()));
         let end = end_of(settings, order, end);
-        let recorded = shop
-            .patiently(|store| store.finish_order(&settings.table, order, &owner, &end))
-            .with_context(|| format!("cannot record that order `{order_id}` {}", end.outcome))?;
+        let mut recorded = Err(StoreError::Other(String::new()));
+        // What the ERP has said must not be lost to anything that is wrong with the shop's own row.
+        for reach in [OrderReach::All, OrderReach::WithoutNumber, OrderReach::AttemptOnly] {
+            recorded =
+                shop.patiently(|store| store.finish_order(&settings.table, order, &owner, &end, reach));
+            match &recorded {
+                Err(err) if !err.is_away() => {
+                    tell(&format!("{order_id}: cannot be written to `{}`: {err}", settings.table.table));
+                    self.done = Done::Badly;
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+        let recorded =
+            recorded.with_context(|| format!("cannot record that order `{order_id}` {}", end.outcome))?;
         tell(&format!("{order_id}: {}", described(&end)));
         let is_fault = matches!(end.outcome, Outcome::NotStarted(_));
         if is_fault || (self.is_named && end.verdict != OrderVerdict::Confirmed) {
@@ -199,38 +240,62 @@ fn described(end: &OrderEnd) -> String {
 }
 
 /// Tells of orders that failed for the first time and of those that were given up, to the command that is declared for
-/// it, else to whoever reads what this prints.
+/// it, else to whoever reads what this prints; and writes down what the shop's own table did not take before.
 fn tell_news(shop: &mut Shop<'_>, settings: &LostOrders, tell: Tell<'_>) -> Result<Done> {
     let table = &settings.table;
-    let mut done = Done::Well;
-    loop {
-        let news = shop.patiently(|store| store.untold_orders(table)).context("cannot read lost orders")?;
-        if news.is_empty() || shop.stop.is_asked() {
-            return Ok(done);
+    let (mut done, mut in_vain) = (Done::Well, 0);
+    let news = shop.patiently(|store| store.untold_orders(table)).context("cannot read lost orders")?;
+    for attempt in &news {
+        let order_id = &attempt.order_id;
+        if shop.stop.is_asked() || in_vain == IN_VAIN {
+            break;
         }
-        for attempt in &news {
-            let order_id = &attempt.order_id;
-            match &settings.on_failed {
-                Some(step) => {
-                    if let Err(why) = tell_of(shop, settings, step, attempt) {
-                        tell(&format!(
-                            "{order_id}: nobody could be told of its failure, since on_failed {why}"
-                        ));
-                        return Ok(Done::Badly);
-                    }
-                }
-                None => {
-                    let what = match attempt.tell.as_deref() {
-                        Some("given_up") => "was given up",
-                        _ => "failed for the first time",
-                    };
-                    tell(&format!("{order_id}: {what}; `duly lost-orders show {order_id}` tells more"));
-                    done = Done::Badly;
-                }
+        let told = match &settings.on_failed {
+            _ if attempt.tell.as_deref() == Some(UNWRITTEN) => confirm_late(shop, settings, attempt),
+            Some(step) => tell_of(shop, settings, step, attempt)
+                .map_err(|why| format!("nobody could be told of its failure, since on_failed {why}")),
+            None => {
+                let what = match attempt.tell.as_deref() {
+                    Some("given_up") => "was given up",
+                    _ => "failed for the first time",
+                };
+                tell(&format!("{order_id}: {what}; `duly lost-orders show {order_id}` tells more"));
+                done = Done::Badly;
+                Ok(())
             }
-            shop.patiently(|store| store.set_order_told(table, attempt)).context("cannot cross news off")?;
+        };
+        match told {
+            Ok(()) => {
+                in_vain = 0;
+                shop.patiently(|store| store.set_order_told(table, attempt))
+                    .context("cannot cross news off")?;
+            }
+            Err(why) => {
+                tell(&format!("{order_id}: {why}"));
+                (done, in_vain) = (Done::Badly, in_vain + 1);
+            }
         }
     }
+    Ok(done)
+}
+
+/// Writes down that the ERP has an order, without its number where that is what the table refuses.
+fn confirm_late(
+    shop: &mut Shop<'_>,
+    settings: &LostOrders,
+    attempt: &OrderAttempt,
+) -> std::result::Result<(), String> {
+    let table = &settings.table;
+    let mut write = |number: Option<&str>| {
+        shop.patiently(|store| store.confirm_order(table, &attempt.order_id, attempt.attempt, number))
+    };
+    let mut written = write(attempt.erp_order_id.as_deref());
+    if written.as_ref().is_err_and(|err| !err.is_away()) {
+        written = write(None);
+    }
+    written
+        .map(drop)
+        .map_err(|err| format!("the ERP has it, which cannot be written to `{}`: {err}", table.table))
 }
 
 fn tell_of(

@@ -79,22 +79,24 @@ impl Pass<'_> {
             let given = shop
                 .patiently(|store| store.changes_given(table, name, first.id, last.id))
                 .context("cannot read content changes")?;
-            let given: BTreeSet<i64> = given.into_iter().collect();
-            let lacking: Vec<&ContentChange> =
-                batch.iter().filter(|change| !given.contains(&change.id)).collect();
+            let given: BTreeSet<(i64, i64)> = given.into_iter().collect();
+            let (had, lacking): (Vec<&ContentChange>, Vec<&ContentChange>) =
+                batch.iter().partition(|change| given.contains(&(change.id, change.digest())));
             if lacking.is_empty() {
                 continue;
             }
             let is_served = !self.failed.contains(name.as_str())
                 && !shop.stop.is_asked()
                 && serve(shop, name, step, &lacking, tell);
-            let ids: Vec<i64> = lacking.iter().map(|change| change.id).collect();
             if !is_served {
                 self.failed.insert(name);
-                had_by_all.retain(|id| given.contains(id));
+                let had: BTreeSet<i64> = had.iter().map(|change| change.id).collect();
+                had_by_all.retain(|id| had.contains(id));
             } else if at + 1 < settings.processors.len() || had_by_all.len() < batch.len() {
                 // What the last one completes is deleted at once, and need not be remembered.
-                shop.patiently(|store| store.set_changes_given(table, name, &ids))
+                let given: Vec<(i64, i64)> =
+                    lacking.iter().map(|change| (change.id, change.digest())).collect();
+                shop.patiently(|store| store.set_changes_given(table, name, &given))
                     .context("cannot remember who has which content changes")?;
             }
         }

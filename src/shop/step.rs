@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::Step;
 use crate::job::Outcome;
 use crate::process::clock::since_boot;
-use crate::process::command::CommandLine;
+use crate::process::command::{CommandLine, NOT_EXECUTED};
 use crate::process::execute::{End, StartError, start};
 use crate::process::signals::on_stop_signal;
 use crate::process::stop::{StopReason, Switch};
@@ -126,9 +126,15 @@ pub(super) fn execute(given: Given<'_>, stop: &Stop) -> StepEnd {
         Err(err) => Outcome::NotStarted(format!("waiting for it failed: {err}")),
     };
     let ran = running.ran();
-    let output = match running.output.captured(given.output_limit) {
+    let limit = given.output_limit;
+    let output = match running.output.captured(limit) {
         Ok(captured) => captured.map_or_else(String::new, |captured| captured.text),
         Err(err) => format!("(its output cannot be read: {err})\n"),
     };
-    StepEnd { outcome, ran, output }
+    match outcome {
+        Outcome::Signalled(signal) if signal == NOT_EXECUTED.as_raw() => {
+            not_started(output.trim().to_owned())
+        }
+        outcome => StepEnd { outcome, ran, output },
+    }
 }

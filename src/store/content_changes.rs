@@ -9,10 +9,14 @@ use super::connection::Store;
 use super::error::StoreError;
 use super::mapping::quoted;
 use super::sql::{Id, Sql, Value, marks};
+use crate::job::fnv1a;
 use crate::job::shop::ChangeTable;
 
 /// Rows per statement.
 const BATCH: usize = 500;
+
+/// Ids looked up at once.
+const MANY: usize = 10_000;
 
 /// One row, whose columns may be of any type.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -38,6 +42,30 @@ pub struct ContentChange {
     /// Anything else.
     #[diesel(sql_type = Nullable<Text>)]
     pub attributes: Option<String>,
+}
+
+impl ContentChange {
+    /// Of all that it says: an id alone may have been another change's, in a table that was emptied.
+    #[must_use]
+    pub fn digest(&self) -> i64 {
+        let all = [
+            &self.content_id,
+            &self.action,
+            &self.triggered_by,
+            &self.content_type,
+            &self.language,
+            &self.attributes,
+        ];
+        fnv1a(serde_json::json!(all).to_string().as_bytes()).cast_signed()
+    }
+}
+
+#[derive(QueryableByName)]
+struct Given {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = BigInt)]
+    digest: i64,
 }
 
 impl Store {
@@ -108,7 +136,7 @@ impl Store {
         format!("SELECT {} FROM {}", columns.join(", "), quoted(&table.table))
     }
 
-    /// Which of the changes from id `first` to `last` a processor has.
+    /// Which of the changes from id `first` to `last` a processor has, with their digests.
     ///
     /// # Errors
     ///
@@ -119,14 +147,14 @@ impl Store {
         processor: &str,
         first: i64,
         last: i64,
-    ) -> Result<Vec<i64>, StoreError> {
-        let query = "SELECT change_id AS id FROM duly_content_change_given \
+    ) -> Result<Vec<(i64, i64)>, StoreError> {
+        let query = "SELECT change_id AS id, digest FROM duly_content_change_given \
              WHERE source = ? AND change_id BETWEEN ? AND ? AND processor = ? ORDER BY change_id";
         let sql = Sql::new(query).bind(&table.table).bind(first).bind(last).bind(processor);
-        Ok(self.rows::<Id>(&sql)?.into_iter().map(|row| row.id).collect())
+        Ok(self.rows::<Given>(&sql)?.into_iter().map(|row| (row.id, row.digest)).collect())
     }
 
-    /// Remembers that a processor has these changes; may be told twice.
+    /// Remembers that a processor has these changes, by id and digest; may be told twice.
     ///
     /// # Errors
     ///
@@ -135,17 +163,17 @@ impl Store {
         &mut self,
         table: &ChangeTable,
         processor: &str,
-        ids: &[i64],
+        changes: &[(i64, i64)],
     ) -> Result<(), StoreError> {
-        let verb = if self.is_mysql() { "INSERT IGNORE" } else { "INSERT OR IGNORE" };
         self.unit(|tx| {
-            for chunk in ids.chunks(BATCH) {
-                let rows = vec!["(?, ?, ?)"; chunk.len()].join(", ");
+            for chunk in changes.chunks(BATCH) {
+                let rows = vec!["(?, ?, ?, ?)"; chunk.len()].join(", ");
                 let text = format!(
-                    "{verb} INTO duly_content_change_given (source, change_id, processor) VALUES {rows}"
+                    "REPLACE INTO duly_content_change_given (source, change_id, digest, processor) VALUES {rows}"
                 );
-                let values =
-                    chunk.iter().flat_map(|id| [Value::from(&table.table), (*id).into(), processor.into()]);
+                let values = chunk.iter().flat_map(|(id, digest)| {
+                    [Value::from(&table.table), (*id).into(), (*digest).into(), processor.into()]
+                });
                 tx.execute(&Sql::sized(text, chunk.len()).bind_all(values))?;
             }
             Ok(())
@@ -173,16 +201,21 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what is remembered of changes that are not there any more: somebody else has deleted them, and their ids
-    /// may come again. Returns of how many.
+    /// Forgets what is remembered of changes that are not there any more: somebody else has deleted them.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub fn forget_gone_changes(&mut self, table: &ChangeTable) -> Result<u64, StoreError> {
+    pub fn forget_gone_changes(&mut self, table: &ChangeTable) -> Result<(), StoreError> {
+        while self.forget_some_gone_changes(table)? {}
+        Ok(())
+    }
+
+    /// Whether there may be more.
+    fn forget_some_gone_changes(&mut self, table: &ChangeTable) -> Result<bool, StoreError> {
         let query = format!(
             "SELECT DISTINCT g.change_id AS id FROM duly_content_change_given g \
-             LEFT JOIN {} c ON c.{id} = g.change_id WHERE g.source = ? AND c.{id} IS NULL LIMIT 10000",
+             LEFT JOIN {} c ON c.{id} = g.change_id WHERE g.source = ? AND c.{id} IS NULL LIMIT {MANY}",
             quoted(&table.table),
             id = quoted(&table.id)
         );
@@ -195,6 +228,6 @@ impl Store {
             );
             self.execute(&Sql::once(text).bind(&table.table).bind_all(chunk.iter().copied()))?;
         }
-        Ok(gone.len() as u64)
+        Ok(gone.len() == MANY)
     }
 }

@@ -231,7 +231,9 @@ impl Store {
             quoted(&table.order_id),
             id = self.as_text(&quoted(&table.order_id)),
         );
-        let Some(row) = self.rows::<OrderRow>(&Sql::once(query).bind(order_id).bind(order_id))?.pop() else {
+        let rows: Vec<OrderRow> = self.rows(&Sql::once(query).bind(order_id).bind(order_id))?;
+        // For the database blanks at the end may make no difference; for the ERP they do.
+        let Some(row) = rows.into_iter().find(|row| row.order_id.as_deref() == Some(order_id)) else {
             return Ok(None);
         };
         let latest = self.latest_attempts(table, &[order_id])?.pop();
@@ -303,8 +305,11 @@ impl Store {
         let from = [OrderState::Lost, OrderState::GivenUp];
         self.change_order(table, order_id, &from, |tx, attempt| {
             let blocks = table.removed.is_none().then_some(FOR_EVER);
+            if tx.set_order_state(table, order_id, table.removed.as_deref(), None)?.is_some() {
+                return Ok(false);
+            }
             tx.note_change(table, (order_id, attempt), REMOVED, (owner, who), blocks)?;
-            tx.set_order_state(table, order_id, table.removed.as_deref(), None).map(drop)
+            Ok(true)
         })
     }
 
@@ -322,16 +327,26 @@ impl Store {
     ) -> Result<OrderChange, StoreError> {
         let from = [OrderState::GivenUp, OrderState::Removed];
         self.change_order(table, order_id, &from, |tx, attempt| {
-            tx.note_change(table, (order_id, attempt), ADDED, (owner, who), None)?;
             let (name, id, column) = (quoted(&table.table), quoted(&table.order_id), quoted(&table.state));
-            let update = Sql::new(format!("UPDATE {name} SET {column} = ? WHERE {id} = ?"));
-            tx.execute(&update.bind(&table.lost).bind(order_id))?;
+            let from: Vec<&String> = [Some(&table.lost), table.given_up.as_ref(), table.removed.as_ref()]
+                .into_iter()
+                .flatten()
+                .collect();
+            let update = Sql::new(format!(
+                "UPDATE {name} SET {column} = ? WHERE {id} = ? AND {column} IN ({})",
+                marks(from.len())
+            ));
+            // It may have been confirmed a moment ago.
+            if tx.execute(&update.bind(&table.lost).bind(order_id).bind_all(from))? == 0 {
+                return Ok(false);
+            }
+            tx.note_change(table, (order_id, attempt), ADDED, (owner, who), None)?;
             if let Some(payload) = payload {
                 let column = quoted(&table.payload);
                 let update = Sql::new(format!("UPDATE {name} SET {column} = ? WHERE {id} = ?"));
                 tx.execute(&update.bind(payload).bind(order_id))?;
             }
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -349,13 +364,14 @@ impl Store {
         }
     }
 
-    /// Does `work`, which is given the number of the next attempt, if the order is in one of `from`.
+    /// Does `work`, which is given the number of the next attempt and may find that it cannot, if the order is in one of
+    /// `from`.
     fn change_order(
         &mut self,
         table: &OrderTable,
         order_id: &str,
         from: &[OrderState],
-        mut work: impl FnMut(&mut Self, i32) -> Result<(), StoreError>,
+        mut work: impl FnMut(&mut Self, i32) -> Result<bool, StoreError>,
     ) -> Result<OrderChange, StoreError> {
         let changed = self.unit(|tx| {
             let last: Last = tx.last_attempt(table, order_id)?.unwrap_or_default();
@@ -364,8 +380,11 @@ impl Store {
             if !state.is_some_and(|state| from.contains(&state)) {
                 return Ok(OrderChange::Refused(state));
             }
+            if !work(tx, last.attempt + 1)? {
+                let order = tx.lost_order(table, order_id)?;
+                return Ok(OrderChange::Refused(order.and_then(|order| order.state)));
+            }
             tx.unblock(table, order_id, last.attempt)?;
-            work(tx, last.attempt + 1)?;
             Ok(OrderChange::Done)
         });
         match changed {

@@ -26,6 +26,9 @@ pub(super) const FOR_EVER: &str = "9999-12-31 23:59:59.000000";
 pub(super) const REMOVED: &str = "removed";
 pub(super) const ADDED: &str = "added";
 
+/// What is noted of an order that the ERP has, while its own table does not say so.
+pub const UNWRITTEN: &str = "unwritten";
+
 /// Orders looked up at once.
 const PAGE: usize = 1000;
 
@@ -89,6 +92,17 @@ pub struct OrderEnd {
     pub tell: Option<&'static str>,
 }
 
+/// How much of the end of a try is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderReach {
+    /// All of it.
+    All,
+    /// All but the number that the ERP gave the order, in the shop's own table.
+    WithoutNumber,
+    /// Nothing of it in the shop's own table, which is noted for later.
+    AttemptOnly,
+}
+
 /// What became of the end of a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderRecorded {
@@ -133,6 +147,8 @@ pub(super) struct Last {
 
 #[derive(QueryableByName)]
 struct Order {
+    #[diesel(sql_type = Nullable<Text>)]
+    order_id: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     state: Option<String>,
     #[diesel(sql_type = Nullable<Binary>)]
@@ -187,10 +203,11 @@ impl Store {
     /// `FROM` and `WHERE` of orders that are due, with two values: the state's word, and the table's name.
     fn due_orders(&self, table: &OrderTable) -> String {
         format!(
-            "{} o WHERE o.{} = ? AND NOT EXISTS (SELECT 1 FROM duly_lost_order_attempt a \
+            "{} o WHERE o.{} = ? AND o.{} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM duly_lost_order_attempt a \
              WHERE a.source = ? AND a.order_id = {} AND a.blocks_until > {})",
             quoted(&table.table),
             quoted(&table.state),
+            quoted(&table.order_id),
             self.as_text(&format!("o.{}", quoted(&table.order_id))),
             self.now()
         )
@@ -261,9 +278,14 @@ impl Store {
             }
             tx.insert_attempt(table, order_id, attempt + 1, failures, sender)?;
             let mut claim = tx.read_claimed(table, order_id, attempt + 1, failures, is_named)?;
+            let had_been_given_up = verdict.as_deref() == Some(OrderVerdict::GivenUp.as_str());
             match &mut claim {
                 OrderClaim::Claimed(order) => {
-                    order.was_given_up |= verdict.as_deref() == Some(OrderVerdict::GivenUp.as_str());
+                    order.was_given_up |= had_been_given_up && is_blocked;
+                    if had_been_given_up && !order.was_given_up {
+                        // The shop has set it back: it begins anew.
+                        order.failures = 0;
+                    }
                 }
                 _ => tx.delete_attempt(table, order_id, attempt + 1)?,
             }
@@ -338,13 +360,16 @@ impl Store {
         is_named: bool,
     ) -> Result<OrderClaim, StoreError> {
         let query = format!(
-            "SELECT {} AS state, {} AS payload FROM {} WHERE {} = ?",
+            "SELECT {} AS order_id, {} AS state, {} AS payload FROM {} WHERE {} = ?",
+            self.as_text(&quoted(&table.order_id)),
             self.as_text(&quoted(&table.state)),
             quoted(&table.payload),
             quoted(&table.table),
             quoted(&table.order_id)
         );
-        let order: Option<Order> = self.rows(&Sql::new(query).bind(order_id))?.pop();
+        let found: Vec<Order> = self.rows(&Sql::new(query).bind(order_id))?;
+        // A database may take `2x` for 2, and `2 ` for `2`; the key that the ERP gets would be another.
+        let order = found.into_iter().find(|order| order.order_id.as_deref() == Some(order_id));
         let Some(order) = order else { return Ok(OrderClaim::NotLost(None)) };
         let state = order.state.unwrap_or_default();
         let is_given_up = table.given_up.as_ref() == Some(&state);
@@ -398,7 +423,9 @@ impl Store {
         order: &ClaimedOrder,
         owner: &str,
         end: &OrderEnd,
+        reach: OrderReach,
     ) -> Result<OrderRecorded, StoreError> {
+        let is_apart = reach == OrderReach::AttemptOnly;
         let is_confirmed = end.verdict == OrderVerdict::Confirmed;
         self.unit(|tx| {
             let query = format!(
@@ -430,26 +457,66 @@ impl Store {
                 .bind(end.outcome.reason().map(|reason| clip(&reason)))
                 .bind(end.verdict.as_str())
                 .bind(failures)
-                .bind(end.tell)
+                .bind(if is_apart && is_confirmed { Some(UNWRITTEN) } else { end.tell })
                 .bind(end.erp_order_id.as_deref())
                 .bind(end.answer.as_deref())
                 .bind(i64::try_from(end.ran.as_millis()).unwrap_or(i64::MAX));
             let blocks = match end.verdict {
                 OrderVerdict::Again | OrderVerdict::Uncounted => Value::from(micros(end.wait)),
                 OrderVerdict::GivenUp if table.given_up.is_none() => Value::from(FOR_EVER),
+                OrderVerdict::GivenUp | OrderVerdict::Confirmed if is_apart => Value::from(FOR_EVER),
                 OrderVerdict::GivenUp | OrderVerdict::Confirmed => Value::from(None::<&str>),
             };
             tx.execute(&key(sql.bind(blocks)))?;
             let state = match end.verdict {
+                _ if is_apart => None,
                 OrderVerdict::Confirmed => Some(table.confirmed.as_str()),
                 OrderVerdict::GivenUp => table.given_up.as_deref(),
                 OrderVerdict::Again | OrderVerdict::Uncounted => None,
             };
-            match tx.set_order_state(table, &order.order_id, state, end.erp_order_id.as_deref())? {
+            let number = end.erp_order_id.as_deref().filter(|_| reach == OrderReach::All);
+            match tx.set_order_state(table, &order.order_id, state, number)? {
                 Some(other) => Ok(OrderRecorded::StateLeft(other)),
                 None => Ok(OrderRecorded::Yes),
             }
         })
+    }
+
+    /// Writes down in the order's own table that the ERP has it, which could not be done when it took it. Returns the state
+    /// that it was in by then, if that was left.
+    ///
+    /// # Errors
+    ///
+    /// When the table still refuses it.
+    pub fn confirm_order(
+        &mut self,
+        table: &OrderTable,
+        order_id: &str,
+        attempt: i32,
+        erp_order_id: Option<&str>,
+    ) -> Result<Option<String>, StoreError> {
+        self.unit(|tx| {
+            let left = tx.set_order_state(table, order_id, Some(&table.confirmed), erp_order_id)?;
+            tx.unblock(table, order_id, attempt)?;
+            Ok(left)
+        })
+    }
+
+    /// Whether a run of the job `name` has ended badly within a day, and since the ERP last took an order.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn has_complained(&mut self, table: &OrderTable, name: &str) -> Result<bool, StoreError> {
+        let day = -micros(Duration::from_secs(86_400));
+        let query = format!(
+            "SELECT COUNT(*) AS due, 0 AS untold FROM duly_job WHERE state = 'failed' AND finished_at >= {} AND name = ? \
+             AND target_id IS NULL AND finished_at >= COALESCE((SELECT finished_at FROM duly_lost_order_attempt \
+             WHERE source = ? AND finished_at IS NOT NULL AND verdict = 'confirmed' ORDER BY finished_at DESC LIMIT 1), '1970-01-01')",
+            self.now_plus()
+        );
+        let sql = Sql::once(query).bind(day).bind(name).bind(&table.table);
+        Ok(self.rows::<Work>(&sql)?.iter().any(|row| row.due > 0))
     }
 
     /// Moves an order that is lost or given up to `state`, if that is any; returns the state that it has if it is another
@@ -480,8 +547,10 @@ impl Store {
         if self.execute(&sql.bind(order_id).bind(&table.lost).bind(from))? > 0 {
             return Ok(None);
         }
-        let query =
-            format!("SELECT {} AS state, NULL AS payload FROM {name} WHERE {id} = ?", self.as_text(&column));
+        let query = format!(
+            "SELECT NULL AS order_id, {} AS state, NULL AS payload FROM {name} WHERE {id} = ?",
+            self.as_text(&column)
+        );
         let found: Option<Order> = self.rows(&Sql::new(query).bind(order_id))?.pop();
         let found = found.map_or_else(|| "gone".to_owned(), |order| order.state.unwrap_or_default());
         Ok((found != state).then_some(found))

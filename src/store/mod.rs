@@ -47,7 +47,7 @@ pub use finish::{AttemptEnd, Finished, StartedAt};
 pub use heartbeat::Held;
 pub use limits::Limits;
 pub use lost_order_list::{LostOrder, OrderAttempt, OrderChange};
-pub use lost_orders::{ClaimedOrder, OrderClaim, OrderEnd, OrderRecorded, Sender};
+pub use lost_orders::{ClaimedOrder, OrderClaim, OrderEnd, OrderReach, OrderRecorded, Sender, UNWRITTEN};
 pub use output::Output;
 pub use pause::{Pause, Scope};
 pub use probe::{Probe, Tick};

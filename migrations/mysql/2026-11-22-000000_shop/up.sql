@@ -12,11 +12,13 @@ CREATE TABLE IF NOT EXISTS duly_content_change (
   PRIMARY KEY (id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- A change that one processor has and another lacks; the rows go with the change. `source` is the table of the change.
+-- A change that one processor has and another lacks; the rows go with the change. `source` is the table of the change, and
+-- `digest` is of what it says, since an id may come again.
 CREATE TABLE IF NOT EXISTS duly_content_change_given (
   source    VARCHAR(130) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
   change_id BIGINT NOT NULL,
   processor VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+  digest    BIGINT NOT NULL,
   PRIMARY KEY (source, change_id, processor)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 

@@ -11,11 +11,13 @@ CREATE TABLE duly_content_change (
   created_at   TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f000', 'now'))
 );
 
--- A change that one processor has and another lacks; the rows go with the change. `source` is the table of the change.
+-- A change that one processor has and another lacks; the rows go with the change. `source` is the table of the change, and
+-- `digest` is of what it says, since an id may come again.
 CREATE TABLE duly_content_change_given (
   source    TEXT NOT NULL,
   change_id INTEGER NOT NULL,
   processor TEXT NOT NULL,
+  digest    INTEGER NOT NULL,
   PRIMARY KEY (source, change_id, processor)
 );
 
