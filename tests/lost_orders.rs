@@ -392,12 +392,15 @@ on_every_database! {
         s.database().sql("CREATE TABLE basket (id INTEGER PRIMARY KEY, payload TEXT, state VARCHAR(5)); INSERT INTO basket VALUES (1, 'a', 'l'), (2, 'b', 'l')");
         s.database().sql(match s.database().backend() {
             Backend::Sqlite => "CREATE TRIGGER closed BEFORE UPDATE ON basket BEGIN SELECT RAISE(ABORT, 'closed'); END",
-            Backend::MariaDb => "CREATE TRIGGER closed BEFORE UPDATE ON basket FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'closed'",
+            Backend::MariaDb => "ALTER TABLE basket ADD CONSTRAINT closed CHECK (state = 'l')",
         });
         s.duly(["process-lost-orders"]).stdout_has("1: confirmed as ERP-1").stdout_has("2: confirmed as ERP-2").stderr_has("exited with 3").status(3);
         s.duly(["process-lost-orders"]).stdout_has("1: the ERP has it, which cannot be written to `basket`: ").stderr_has("exited with 3").status(3);
         assert_eq!(lines(&s, "calls"), 2);
-        s.database().sql("DROP TRIGGER closed");
+        s.database().sql(match s.database().backend() {
+            Backend::Sqlite => "DROP TRIGGER closed",
+            Backend::MariaDb => "ALTER TABLE basket DROP CONSTRAINT closed",
+        });
         s.duly(["process-lost-orders"]).status(0);
         assert_eq!((lines(&s, "calls"), s.database().value("SELECT COUNT(*) FROM basket WHERE state = 'c'").as_str()), (2, "2"));
         s.duly(["process-lost-orders"]).status(0);

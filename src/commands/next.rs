@@ -50,7 +50,8 @@ pub(super) fn run(context: &Context, args: &NextArgs) -> Result<ExitCode> {
     } else {
         let mut table = Table::new(&["AT (UTC)", "NAME", "LOCAL"]);
         for (definition, schedule, at) in coming {
-            let local = local(schedule, at).format("%Y-%m-%d %H:%M:%S %Z").to_string();
+            let zone = schedule.timezone.abbreviation(at);
+            let local = format!("{} {zone}", local(schedule, at).format("%Y-%m-%d %H:%M:%S"));
             table.row([
                 (utc_time(Some(at)), Style::Plain),
                 (definition.name.clone(), Style::Plain),

@@ -41,6 +41,13 @@ impl Zone {
         self.0.iana_name().unwrap_or("UTC")
     }
 
+    /// What its wall clock's time is called at an instant, such as `CEST`.
+    #[must_use]
+    pub fn abbreviation(&self, at: chrono::DateTime<chrono::Utc>) -> String {
+        Timestamp::from_second(at.timestamp())
+            .map_or_else(|_| String::new(), |at| self.0.to_offset_info(at).abbreviation().to_owned())
+    }
+
     fn at(&self, offset: tz::Offset) -> ZoneOffset {
         // Both count the seconds east of Greenwich, and jiff's are at most 26 hours.
         let fixed = FixedOffset::east_opt(offset.seconds()).unwrap_or(chrono::Utc.fix());
@@ -128,6 +135,9 @@ mod tests {
             assert_eq!(Zone::named(bad), None, "{bad}");
         }
         assert!(Zone::names().len() > 400);
+        let summer = chrono::DateTime::from_timestamp(1_800_000_000 - 86_400 * 180, 0).unwrap();
+        assert_eq!(Zone::named("Europe/Berlin").unwrap().abbreviation(summer), "CEST");
+        assert_eq!(Zone::UTC.abbreviation(summer), "UTC");
     }
 
     #[test]

@@ -1,0 +1,437 @@
+//! How fast it is: each figure beside its reference, measured in turn in one run, as a ratio.
+//!
+//! `make bench` runs all of it and writes `BENCHMARKS.md`; `make bench-quick` is the same with less of everything and writes
+//! nothing. A MariaDB of its own is started on disk, each commit flushed, and gone at the end. Nothing in here fails for
+//! being slow on a busy machine.
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has nothing to say")]
+#![expect(clippy::disallowed_methods, reason = "benchmarks start programs and read the environment")]
+#![expect(clippy::print_stdout, reason = "its answer")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+mod claims;
+mod report;
+mod server;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use report::{Figure, Report};
+use server::Server;
+
+/// How much of everything.
+#[derive(Clone, Copy)]
+struct Scale {
+    is_quick: bool,
+    ticks: usize,
+    drains: usize,
+    jobs: usize,
+    claimed: usize,
+    batch: usize,
+    cleaned: usize,
+    ended: usize,
+    delayed: usize,
+}
+
+const WHOLE: Scale = Scale {
+    is_quick: false,
+    ticks: 300,
+    drains: 7,
+    jobs: 2000,
+    claimed: 30_000,
+    batch: 100_000,
+    cleaned: 1_000_000,
+    ended: 5_000_000,
+    delayed: 1_000_000,
+};
+
+const QUICK: Scale = Scale {
+    is_quick: true,
+    ticks: 60,
+    drains: 3,
+    jobs: 1000,
+    claimed: 8000,
+    batch: 30_000,
+    cleaned: 50_000,
+    ended: 200_000,
+    delayed: 50_000,
+};
+
+fn main() {
+    let scale = if std::env::args().any(|argument| argument == "--quick") { QUICK } else { WHOLE };
+    let bench = Bench::new(scale);
+    let mut report = Report::default();
+    println!(
+        "A MariaDB of its own is at {}; this takes {}.",
+        bench.server.port,
+        if scale.is_quick { "two minutes" } else { "a quarter of an hour" }
+    );
+    bench.idle(&mut report);
+    bench.schedules(&mut report);
+    bench.drain(&mut report, "");
+    bench.claims(&mut report, "");
+    bench.batch(&mut report);
+    bench.clean_up(&mut report);
+    bench.grow();
+    bench.grown(&mut report);
+    println!("\n{}", report.text());
+    if !scale.is_quick {
+        report.write(&bench.server.version());
+    }
+}
+
+/// A server and a folder with `jobs.yaml`.
+struct Bench {
+    scale: Scale,
+    server: Server,
+    folder: PathBuf,
+    connect: PathBuf,
+}
+
+const DULY: &str = env!("CARGO_BIN_EXE_duly");
+
+impl Bench {
+    fn new(scale: Scale) -> Self {
+        let server = Server::start();
+        let folder = server.folder.join("work");
+        fs::create_dir(&folder).unwrap();
+        let connect = build_reference(&server);
+        let bench = Self { scale, server, folder, connect };
+        bench.write_jobs(
+            "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n",
+        );
+        run(bench.duly(&["migrate"]));
+        bench
+    }
+
+    fn write_jobs(&self, jobs: &str) {
+        let text = format!(
+            "database: {}\nrunner: {{state_dir: {}/state, concurrency: 2}}\njobs:\n{jobs}",
+            self.server.url,
+            self.folder.display()
+        );
+        let path = self.folder.join("jobs.yaml");
+        fs::write(&path, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(path, mode).unwrap();
+    }
+
+    fn duly(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(DULY);
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env_remove("DULY_CONFIG")
+            .env_remove("DATABASE_URL");
+        command
+    }
+
+    /// Medians of `count` runs of each, in turn.
+    fn in_turn<const N: usize>(
+        &self,
+        count: usize,
+        mut runs: [&mut dyn FnMut() -> Duration; N],
+    ) -> [Vec<f64>; N] {
+        let mut taken = [(); N].map(|()| Vec::new());
+        for round in 0..count + 2 {
+            for (run, taken) in runs.iter_mut().zip(&mut taken) {
+                let length = run();
+                // The first two are for warming up.
+                if round >= 2 {
+                    taken.push(length.as_secs_f64());
+                }
+            }
+        }
+        taken
+    }
+
+    fn idle(&self, report: &mut Report) {
+        let mut reference = || timed(&mut Command::new(&self.connect));
+        let mut tick = || timed(&mut self.duly(&["run"]));
+        let [reference, tick] = self.in_turn(self.scale.ticks, [&mut reference, &mut tick]);
+        report.add(Figure::time(
+            "a tick with nothing due",
+            "connect and SELECT 1, in C",
+            &tick,
+            &reference,
+            "≤ 1.5",
+        ));
+        if let Some(peak) = peak_memory(&mut self.duly(&["run"])) {
+            report.note(format!(
+                "Peak memory of a tick with nothing due: {:.1} MiB (the target is 16 MiB).",
+                peak / 1024.0
+            ));
+        }
+        let statements = self.server.count_statements(|| run(self.duly(&["run"])));
+        report.note(format!("Statements of a tick with nothing due, each prepared and executed: {statements} (four of them diesel's own SETs)."));
+    }
+
+    fn schedules(&self, report: &mut Report) {
+        let few = "  nightly: {command: ['true'], schedule: '0 2 1 1 *'}\n".to_owned();
+        let many: String = (0..1000)
+            .map(|n| format!("  nightly{n}: {{command: ['true'], schedule: '{} 2 1 1 *'}}\n", n % 60))
+            .collect();
+        self.write_jobs(&many);
+        run(self.duly(&["run"]));
+        // Two files beside each other, so that neither tick sees the other's schedules as new: each has a host's digest of its own.
+        let other = self.folder.join("few");
+        fs::create_dir_all(&other).unwrap();
+        let text = fs::read_to_string(self.folder.join("jobs.yaml")).unwrap();
+        let head: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
+        fs::write(other.join("jobs.yaml"), head + &few).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(other.join("jobs.yaml"), mode).unwrap();
+        let mut count = Vec::new();
+        let mut reference = Vec::new();
+        for _ in 0..3 {
+            // A changed digest is written by the first tick after the change; the ones after that are measured.
+            run(self.duly(&["run"]));
+            count.extend((0..self.scale.ticks / 6).map(|_| timed(&mut self.duly(&["run"])).as_secs_f64()));
+            let config = other.join("jobs.yaml");
+            let config = config.to_str().unwrap();
+            run(self.duly(&["run", "--config", config]));
+            reference.extend(
+                (0..self.scale.ticks / 6)
+                    .map(|_| timed(&mut self.duly(&["run", "--config", config])).as_secs_f64()),
+            );
+        }
+        report.add(Figure::time(
+            "a tick with 1,000 schedules, none due",
+            "the same with one",
+            &count,
+            &reference,
+            "≤ 3",
+        ));
+        self.write_jobs(
+            "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n",
+        );
+        run(self.duly(&["run"]));
+    }
+
+    fn put_in(&self, jobs: usize) {
+        let lines = "{\"name\": \"hello\"}\n".repeat(jobs);
+        let path = self.folder.join("batch");
+        fs::write(&path, lines).unwrap();
+        run(self.duly(&["enqueue", "--batch", path.to_str().unwrap()]));
+    }
+
+    /// Jobs a second of draining, each run.
+    fn drain_rates(&self, runs: usize) -> Vec<f64> {
+        let mut rates = Vec::new();
+        for _ in 0..runs {
+            self.put_in(self.scale.jobs);
+            let taken = timed(&mut self.duly(&["run", "--concurrency", "2"]));
+            rates.push(self.scale.jobs as f64 / taken.as_secs_f64());
+        }
+        rates
+    }
+
+    fn drain(&self, report: &mut Report, with: &str) -> f64 {
+        let list: String = (0..self.scale.jobs).map(|n| format!("{n}\n")).collect();
+        let path = self.folder.join("list");
+        fs::write(&path, list).unwrap();
+        let (mut ours, mut theirs, mut parallel) = (Vec::new(), Vec::new(), Vec::new());
+        let has_parallel = Command::new("parallel")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+        for _ in 0..self.scale.drains {
+            ours.extend(self.drain_rates(1));
+            let mut xargs = Command::new("xargs");
+            xargs.args(["-a", path.to_str().unwrap(), "-P2", "-n1", "true"]);
+            theirs.push(self.scale.jobs as f64 / timed(&mut xargs).as_secs_f64());
+            if has_parallel && with.is_empty() {
+                let log = self.folder.join("joblog");
+                drop(fs::remove_file(&log));
+                let mut command = Command::new("parallel");
+                command.args([
+                    "--will-cite",
+                    "-j2",
+                    "--joblog",
+                    log.to_str().unwrap(),
+                    "-a",
+                    path.to_str().unwrap(),
+                    "true",
+                    "{}",
+                ]);
+                parallel.push(self.scale.jobs as f64 / timed(&mut command).as_secs_f64());
+            }
+        }
+        let what = format!("draining {} × `true`, two at once{with}", self.scale.jobs);
+        report.add(Figure::rate(
+            &what,
+            "xargs -P2 -n1 true, which records nothing",
+            &ours,
+            &theirs,
+            "≥ 0.85",
+        ));
+        if !parallel.is_empty() {
+            report.add(Figure::rate(&what, "GNU parallel -j2 with a job log", &ours, &parallel, "–"));
+        }
+        report::median(&ours)
+    }
+
+    fn claims(&self, report: &mut Report, with: &str) -> f64 {
+        let claimers: &[usize] = match (with, self.scale.is_quick) {
+            ("", false) => &[1, 4, 8, 16, 32, 64],
+            ("", true) => &[4, 32],
+            _ => &[32],
+        };
+        let mut at_32 = 0.0;
+        let before = self.server.deadlocks();
+        for count in claimers {
+            self.put_in(self.scale.claimed);
+            let done = claims::run(&self.server.url, *count, self.scale.claimed);
+            let rate = self.scale.claimed as f64 / done.taken.as_secs_f64();
+            assert_eq!(
+                (done.jobs, done.errors),
+                (self.scale.claimed, 0),
+                "every job is claimed and finished once"
+            );
+            report.claims.push((*count, rate, with.is_empty()));
+            if *count == 32 {
+                at_32 = rate;
+                report.add(Figure::absolute(
+                    &format!("claim and finish without processes, 32 claimers{with}"),
+                    "dj_queue on MariaDB, 787/s as published",
+                    rate,
+                    787.0,
+                    "≥ 3,000/s",
+                ));
+            }
+        }
+        report.note(format!(
+            "Deadlocks that InnoDB counted while {} jobs were claimed and finished{with}: {}; none reached a claimer.",
+            self.scale.claimed * claimers.len(),
+            self.server.deadlocks() - before
+        ));
+        at_32
+    }
+
+    fn batch(&self, report: &mut Report) {
+        let mut rates = Vec::new();
+        for _ in 0..3 {
+            let lines = "{\"name\": \"hello\", \"params\": [\"a\"]}\n".repeat(self.scale.batch);
+            let path = self.folder.join("batch");
+            fs::write(&path, lines).unwrap();
+            let taken = timed(&mut self.duly(&["enqueue", "--batch", path.to_str().unwrap()]));
+            rates.push(self.scale.batch as f64 / taken.as_secs_f64());
+            self.server.sql("DELETE FROM bench.duly_job WHERE state = 'pending'");
+        }
+        report.add(Figure::absolute(
+            "enqueue --batch",
+            "dj_queue on MariaDB, 7,332/s as published",
+            report::median(&rates),
+            7332.0,
+            "≥ 30,000/s",
+        ));
+    }
+
+    fn clean_up(&self, report: &mut Report) {
+        self.server.fill(self.scale.cleaned, "40 DAY", 0);
+        let before = self.server.status("Innodb_rows_deleted");
+        let longest = self.server.longest_transaction_while(|| {
+            let taken = timed(&mut self.duly(&["clean-up"]));
+            let deleted = self.server.status("Innodb_rows_deleted") - before;
+            let rate = deleted / taken.as_secs_f64();
+            report.add(Figure::absolute(
+                &format!("clean-up of {} jobs (rows a second)", self.scale.cleaned),
+                "the target itself",
+                rate,
+                20_000.0,
+                "≥ 20,000/s",
+            ));
+        });
+        report.note(format!("Longest transaction seen while cleaning up (looked at every 20 ms): {longest:.0} ms (the target is 250 ms)."));
+    }
+
+    fn grow(&self) {
+        println!("filling: {} ended jobs, {} delayed", self.scale.ended, self.scale.delayed);
+        self.server.fill(self.scale.ended, "1 DAY", self.scale.delayed);
+    }
+
+    /// The same again with a full table, beside what it was with an empty one.
+    fn grown(&self, report: &mut Report) {
+        let with = format!(" with {} ended and {} delayed rows", self.scale.ended, self.scale.delayed);
+        let (drained, claimed) = (report.value_of("draining"), report.value_of("claim and finish"));
+        let mut reference = || timed(&mut Command::new(&self.connect));
+        let mut tick = || timed(&mut self.duly(&["run"]));
+        let [reference, tick] = self.in_turn(self.scale.ticks / 2, [&mut reference, &mut tick]);
+        report.add(Figure::time(
+            &format!("a tick with nothing due{with}"),
+            "connect and SELECT 1, in C",
+            &tick,
+            &reference,
+            "≤ 1.5",
+        ));
+        let drain = self.drain(report, &with);
+        report.add(Figure::slower("draining, empty table over full", drained, drain));
+        let claims = self.claims(report, &with);
+        report.add(Figure::slower("claim and finish, empty table over full", claimed, claims));
+        for arguments in [
+            &["list"][..],
+            &["list", "--state", "failed"],
+            &["list", "--name", "hello"],
+            &["jobs"],
+            &["clean-up"],
+        ] {
+            let runs: Vec<f64> = (0..5).map(|_| timed(&mut self.duly(arguments)).as_secs_f64()).collect();
+            report.note(format!(
+                "`duly {}`{with}: {:.1} ms.",
+                arguments.join(" "),
+                report::median(&runs) * 1000.0
+            ));
+        }
+    }
+}
+
+/// How long a program runs, as a whole process.
+fn timed(command: &mut Command) -> Duration {
+    let begun = Instant::now();
+    let status =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).status().unwrap();
+    let taken = begun.elapsed();
+    assert!(status.success(), "{command:?} failed");
+    taken
+}
+
+fn run(mut command: Command) {
+    timed(&mut command);
+}
+
+/// In KiB, where GNU time is installed.
+fn peak_memory(command: &mut Command) -> Option<f64> {
+    let mut time = Command::new("/usr/bin/time");
+    time.args(["-f", "%M"]).arg(command.get_program()).args(command.get_args());
+    let output = time.current_dir(command.get_current_dir()?).output().ok()?;
+    String::from_utf8_lossy(&output.stderr).trim().lines().last()?.parse().ok()
+}
+
+/// A C program that connects with the same client library and selects 1.
+fn build_reference(server: &Server) -> PathBuf {
+    let (source, program) = (server.folder.join("connect.c"), server.folder.join("connect"));
+    let code = format!(
+        "#include <mysql.h>\nint main(void) {{\n  MYSQL *db = mysql_init(0);\n  if (!mysql_real_connect(db, \"127.0.0.1\", \"bench\", \"bench\", \
+         \"bench\", {}, 0, 0)) return 1;\n  if (mysql_query(db, \"SELECT 1\")) return 1;\n  MYSQL_RES *rows = mysql_store_result(db);\n  \
+         if (!rows || mysql_num_rows(rows) != 1) return 1;\n  mysql_free_result(rows);\n  mysql_close(db);\n  return 0;\n}}\n",
+        server.port
+    );
+    fs::write(&source, code).unwrap();
+    let flags = |library: &str| {
+        let output = Command::new("pkg-config").args(["--cflags", "--libs", library]).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    };
+    let flags = flags("libmariadb").or_else(|| flags("mysqlclient")).unwrap();
+    let mut cc = Command::new("cc");
+    cc.arg("-O2").arg(&source).arg("-o").arg(&program).args(flags.split_whitespace());
+    run(cc);
+    program
+}
+
+/// Where the project is.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
