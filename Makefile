@@ -4,17 +4,24 @@ PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DENY := 0.20.2
 
-.PHONY: help demo test check bench install build-packages server-packages
+# The database's client library and OpenSSL are linked into what is built for use, which saves each start of the program the
+# time to load them. LINK=dynamic uses the system's shared ones, which its updates replace.
+LINK ?= static
+LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
+
+.PHONY: help demo test check bench bench-quick install build-packages server-packages client
 
 help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
 	@echo "make test      all tests; starts a MariaDB of its own"
 	@echo "make check     format, lints, documentation, licences and duplicates of dependencies"
-	@echo "make bench     what a tick with nothing due costs, beside a program that only connects"
+	@echo "make bench     how fast it is, beside what it can be measured against; a quarter of an hour"
+	@echo "make bench-quick   the same in three minutes, with less of everything"
 	@echo "make install   build Duly and put it under PREFIX ($(PREFIX)); DESTDIR is put before that"
+	@echo "               LINK=dynamic: with the system's shared libraries of MariaDB and OpenSSL"
 
-demo: build-packages
-	cargo build --release --locked
+demo: build-packages client
+	$(LINKING) cargo build --release --locked
 	@sh examples/demo $(TARGET)/release/duly $(TARGET)/demo
 
 test: build-packages server-packages
@@ -31,14 +38,16 @@ check: build-packages
 	echo "cargo deny check licenses bans sources"; \
 	cargo deny --locked check licenses bans sources
 
-bench: build-packages server-packages
-	cargo build --release --locked
-	@bash benches/idle.sh $(TARGET)/release/duly
+bench: build-packages server-packages client
+	$(LINKING) cargo bench --locked --bench figures
+
+bench-quick: build-packages server-packages client
+	$(LINKING) cargo bench --locked --bench figures -- --quick
 
 # Under sudo there may be no cargo: then what was built before is installed.
 CARGO := $(shell command -v cargo)
-install: $(if $(CARGO),build-packages)
-	$(if $(CARGO),cargo build --release --locked,@[ -x $(TARGET)/release/duly ] || { echo "no cargo here and nothing built yet: build with 'make demo' first" >&2; exit 1; })
+install: $(if $(CARGO),build-packages client)
+	$(if $(CARGO),$(LINKING) cargo build --release --locked,@[ -x $(TARGET)/release/duly ] || { echo "no cargo here and nothing built yet: build with 'make demo' first" >&2; exit 1; })
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/duly"
 	install -m 755 $(TARGET)/release/duly "$(DESTDIR)$(PREFIX)/bin/duly"
 	install -m 644 jobs.yaml crontab.example LICENSE-MIT LICENSE-APACHE "$(DESTDIR)$(PREFIX)/share/doc/duly"
@@ -57,6 +66,18 @@ endef
 # libmariadb-dev brings libssl-dev and zlib1g-dev; a libmysqlclient-dev that is there will do as well.
 build-packages:
 	$(call installed,building Duly,cc --version && { pkg-config --exists libmariadb || pkg-config --exists mysqlclient; },gcc libc6-dev pkg-config libmariadb-dev,gcc libc6-dev pkgconf libmariadb-dev)
+
+# Lets pkg-config name archives in place of shared libraries; where the system has none, it is left to name what it has.
+client: build-packages
+	@rm -rf "$(TARGET)/client"; \
+	[ "$(LINK)" = static ] || exit 0; \
+	dir=$$(pkg-config --variable=libdir libmariadb 2>/dev/null) || exit 0; \
+	for name in mariadb ssl crypto z; do \
+		[ -f "$$dir/lib$$name.a" ] || { echo "No $$dir/lib$$name.a: the shared libraries are used"; exit 0; }; done; \
+	mkdir -p "$(TARGET)/client" && cd "$(TARGET)/client" || exit 1; \
+	for name in mariadb ssl crypto z; do ln -s "$$dir/lib$$name.a" . || exit 1; done; \
+	{ echo "Name: libmariadb"; echo "Description: linked in"; echo "Version: $$(pkg-config --modversion libmariadb)"; \
+	  echo "Cflags: $$(pkg-config --cflags libmariadb)"; echo "Libs: -L$$PWD -lmariadb -lssl -lcrypto -lz -ldl -lm"; } > libmariadb.pc
 
 # The bare server, which starts no service and makes no user, and the client's programs that it is set up with. Where they have
 # no packages of their own, the whole server.

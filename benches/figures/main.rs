@@ -1,7 +1,7 @@
 //! How fast it is: each figure beside its reference, measured in turn in one run, as a ratio.
 //!
 //! `make bench` runs all of it and writes `BENCHMARKS.md`; `make bench-quick` is the same with less of everything and writes
-//! nothing. A MariaDB of its own is started on disk, each commit flushed, and gone at the end. Nothing in here fails for
+//! nothing. `cargo bench --bench figures -- claims` runs one part. A MariaDB of its own is started on disk, each commit flushed, and gone at the end. Nothing in here fails for
 //! being slow on a busy machine.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has nothing to say")]
 #![expect(clippy::disallowed_methods, reason = "benchmarks start programs and read the environment")]
@@ -58,6 +58,26 @@ const QUICK: Scale = Scale {
     delayed: 50_000,
 };
 
+/// A part, by the name that asks for it alone.
+type Part = (&'static str, fn(&Bench, &mut Report));
+
+const PARTS: [Part; 7] = [
+    ("idle", Bench::idle),
+    ("schedules", Bench::schedules),
+    ("drain", |bench, report| {
+        bench.drain(report, "");
+    }),
+    ("claims", |bench, report| {
+        bench.claims(report, "");
+    }),
+    ("batch", Bench::batch),
+    ("clean-up", Bench::clean_up),
+    ("grown", |bench, report| {
+        bench.grow();
+        bench.grown(report);
+    }),
+];
+
 fn main() {
     let scale = if std::env::args().any(|argument| argument == "--quick") { QUICK } else { WHOLE };
     let bench = Bench::new(scale);
@@ -67,16 +87,16 @@ fn main() {
         bench.server.port,
         if scale.is_quick { "two minutes" } else { "a quarter of an hour" }
     );
-    bench.idle(&mut report);
-    bench.schedules(&mut report);
-    bench.drain(&mut report, "");
-    bench.claims(&mut report, "");
-    bench.batch(&mut report);
-    bench.clean_up(&mut report);
-    bench.grow();
-    bench.grown(&mut report);
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    for (name, work) in PARTS {
+        if is_wanted(name) {
+            work(&bench, &mut report);
+        }
+    }
     println!("\n{}", report.text());
-    if !scale.is_quick {
+    if !scale.is_quick && wanted.is_empty() {
         report.write(&bench.server.version());
     }
 }
@@ -332,11 +352,11 @@ impl Bench {
 
     fn clean_up(&self, report: &mut Report) {
         self.server.fill(self.scale.cleaned, "40 DAY", 0);
-        let before = self.server.status("Innodb_rows_deleted");
+        let rows = || self.server.rows("duly_job") + self.server.rows("duly_attempt");
+        let before = rows();
         let longest = self.server.longest_transaction_while(|| {
             let taken = timed(&mut self.duly(&["clean-up"]));
-            let deleted = self.server.status("Innodb_rows_deleted") - before;
-            let rate = deleted / taken.as_secs_f64();
+            let rate = (before - rows()) / taken.as_secs_f64();
             report.add(Figure::absolute(
                 &format!("clean-up of {} jobs (rows a second)", self.scale.cleaned),
                 "the target itself",

@@ -116,6 +116,11 @@ impl Server {
         text.split_whitespace().last().and_then(|value| value.parse().ok()).unwrap_or(0.0)
     }
 
+    /// How many rows a table has.
+    pub(crate) fn rows(&self, table: &str) -> f64 {
+        self.query(&format!("SELECT COUNT(*) FROM bench.{table}")).parse().unwrap_or(0.0)
+    }
+
     pub(crate) fn deadlocks(&self) -> f64 {
         self.status("Innodb_deadlocks")
     }

@@ -14,6 +14,7 @@
 mod builtin;
 mod definition;
 pub mod duration;
+mod expression;
 pub mod instant;
 mod outcome;
 mod retry;
@@ -27,6 +28,7 @@ pub use definition::{
     Action, Definition, Hooks, NAME_RULE, OnOrphan, Targets, Unique, hook_name, is_hook, is_valid_name,
     parse_params,
 };
+pub use expression::Expression;
 pub use outcome::Outcome;
 pub use retry::{Backoff, Verdict, verdict};
 pub use schedule::{CatchUp, MAX_OCCURRENCES, Occurrences, Overlap, Schedule, ScheduleError, Trigger};

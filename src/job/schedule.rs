@@ -7,9 +7,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
 
+use super::expression::Expression;
 use super::{Zone, fnv1a};
 
 /// Occurrences that one pass looks at, at most.
@@ -25,7 +24,7 @@ pub enum Trigger {
     /// `@tick`: every tick, at most once a second over all hosts.
     Tick,
     /// A cron expression.
-    Cron(Box<Cron>),
+    Cron(Expression),
 }
 
 /// Which missed occurrences are made up for.
@@ -105,13 +104,8 @@ impl Schedule {
         let trigger = if trimmed.eq_ignore_ascii_case("@tick") {
             Trigger::Tick
         } else {
-            let cron = CronParser::builder()
-                .seconds(Seconds::Optional)
-                .year(Year::Disallowed)
-                .build()
-                .parse(if trimmed.eq_ignore_ascii_case("@midnight") { "@daily" } else { trimmed })
-                .map_err(|err| fail(&problem(trimmed, &err.to_string())))?;
-            Trigger::Cron(Box::new(cron))
+            let read = Expression::parse(trimmed);
+            Trigger::Cron(read.map_err(|err| fail(&problem(trimmed, &err.to_string())))?)
         };
         Ok(Self {
             expression: trimmed.to_owned(),
@@ -133,9 +127,9 @@ impl Schedule {
     /// The first occurrence after `instant`; `None` for `@tick` and for a date that never comes.
     #[must_use]
     pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let Trigger::Cron(cron) = &self.trigger else { return None };
+        let Trigger::Cron(expression) = &self.trigger else { return None };
         let local = instant.with_timezone(&self.timezone);
-        cron.find_next_occurrence(&local, false).ok().map(|at| at.with_timezone(&Utc))
+        expression.cron()?.find_next_occurrence(&local, false).ok().map(|at| at.with_timezone(&Utc))
     }
 
     /// When a tick should look at this schedule again, having made what was due up to `mark`.
@@ -216,9 +210,9 @@ impl Schedule {
     }
 
     fn latest_up_to(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let Trigger::Cron(cron) = &self.trigger else { return None };
+        let Trigger::Cron(expression) = &self.trigger else { return None };
         let local = now.with_timezone(&self.timezone);
-        cron.find_previous_occurrence(&local, true).ok().map(|at| at.with_timezone(&Utc))
+        expression.cron()?.find_previous_occurrence(&local, true).ok().map(|at| at.with_timezone(&Utc))
     }
 
     /// Unless every missed occurrence is made up for, all but the latest are missed.

@@ -30,6 +30,9 @@ const DUTY: Duration = Duration::from_secs(1);
 /// How long a claimed job may wait for a worker.
 const UNBEGUN: Duration = Duration::from_secs(1);
 
+/// How long a result may wait for others to be written with it.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// Results written in one transaction, at most.
 pub(super) const BATCH: usize = 32;
 
@@ -188,10 +191,16 @@ impl Drain {
             Ok(event) => self.take_in(event),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         }
-        while self.results.len() < BATCH
-            && let Ok(event) = self.events.try_recv()
-        {
-            self.take_in(event);
+        let gathered = Instant::now() + GATHER;
+        while self.results.len() < BATCH {
+            // While the workers have more than one job each to go on with, what ends soon is recorded along with this.
+            let may_gather = self.queue.load().1 > self.slots.held() && self.report.signal.is_none();
+            let limit =
+                if may_gather { gathered.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            match self.events.recv_timeout(limit) {
+                Ok(event) => self.take_in(event),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
         }
     }
 
