@@ -116,7 +116,7 @@ impl Bench {
         let server = Server::start();
         let folder = server.folder.join("work");
         fs::create_dir(&folder).unwrap();
-        let connect = build_reference(&server);
+        let connect = build_reference(&server, false);
         let bench = Self { scale, server, folder, connect };
         bench.write_jobs(
             "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n",
@@ -167,15 +167,25 @@ impl Bench {
     }
 
     fn idle(&self, report: &mut Report) {
+        let linked_in = build_reference(&self.server, true);
         let mut reference = || timed(&mut Command::new(&self.connect));
         let mut tick = || timed(&mut self.duly(&["run"]));
-        let [reference, tick] = self.in_turn(self.scale.ticks, [&mut reference, &mut tick]);
+        let mut other = || timed(&mut Command::new(&linked_in));
+        let [reference, tick, other] =
+            self.in_turn(self.scale.ticks, [&mut reference, &mut tick, &mut other]);
         report.add(Figure::time(
             "a tick with nothing due",
             "connect and SELECT 1, in C",
             &tick,
             &reference,
             "≤ 1.5",
+        ));
+        report.add(Figure::time(
+            "the same",
+            "the same in C, libraries linked in too if ours are",
+            &tick,
+            &other,
+            "–",
         ));
         if let Some(peak) = peak_memory(&mut self.duly(&["run"])) {
             report.note(format!(
@@ -391,13 +401,9 @@ impl Bench {
         report.add(Figure::slower("draining, empty table over full", drained, drain));
         let claims = self.claims(report, &with);
         report.add(Figure::slower("claim and finish, empty table over full", claimed, claims));
-        for arguments in [
-            &["list"][..],
-            &["list", "--state", "failed"],
-            &["list", "--name", "hello"],
-            &["jobs"],
-            &["clean-up"],
-        ] {
+        for arguments in
+            [&["list"][..], &["list", "--state", "failed"], &["list", "--name", "hello"], &["jobs"]]
+        {
             let runs: Vec<f64> = (0..5).map(|_| timed(&mut self.duly(arguments)).as_secs_f64()).collect();
             report.note(format!(
                 "`duly {}`{with}: {:.1} ms.",
@@ -430,9 +436,11 @@ fn peak_memory(command: &mut Command) -> Option<f64> {
     String::from_utf8_lossy(&output.stderr).trim().lines().last()?.parse().ok()
 }
 
-/// A C program that connects with the same client library and selects 1.
-fn build_reference(server: &Server) -> PathBuf {
-    let (source, program) = (server.folder.join("connect.c"), server.folder.join("connect"));
+/// A C program that connects with the same client library and selects 1: with the system's shared libraries, or linked as
+/// this program is.
+fn build_reference(server: &Server, is_linked_alike: bool) -> PathBuf {
+    let name = if is_linked_alike { "connect-alike" } else { "connect" };
+    let (source, program) = (server.folder.join("connect.c"), server.folder.join(name));
     let code = format!(
         "#include <mysql.h>\nint main(void) {{\n  MYSQL *db = mysql_init(0);\n  if (!mysql_real_connect(db, \"127.0.0.1\", \"bench\", \"bench\", \
          \"bench\", {}, 0, 0)) return 1;\n  if (mysql_query(db, \"SELECT 1\")) return 1;\n  MYSQL_RES *rows = mysql_store_result(db);\n  \
@@ -441,7 +449,11 @@ fn build_reference(server: &Server) -> PathBuf {
     );
     fs::write(&source, code).unwrap();
     let flags = |library: &str| {
-        let output = Command::new("pkg-config").args(["--cflags", "--libs", library]).output().unwrap();
+        let mut command = Command::new("pkg-config");
+        if !is_linked_alike {
+            command.env_remove("PKG_CONFIG_PATH");
+        }
+        let output = command.args(["--cflags", "--libs", library]).output().unwrap();
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
     };
     let flags = flags("libmariadb").or_else(|| flags("mysqlclient")).unwrap();

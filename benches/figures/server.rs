@@ -141,7 +141,7 @@ impl Server {
                 let (state, finished, run_at) = if is_ended {
                     (
                         "IF(seq % 20 = 0, 'failed', 'success')",
-                        format!("UTC_TIMESTAMP(6) - INTERVAL {ago} - INTERVAL seq SECOND"),
+                        format!("UTC_TIMESTAMP(6) - INTERVAL {ago} - INTERVAL seq % 86400 SECOND"),
                         "UTC_TIMESTAMP(6) - INTERVAL 60 DAY".to_owned(),
                     )
                 } else {
@@ -173,7 +173,7 @@ impl Server {
                 let (mut longest, mut seen) = (0.0_f64, std::collections::HashMap::new());
                 while !is_over.load(Ordering::Relaxed) {
                     for id in self
-                        .query("SELECT trx_id FROM information_schema.innodb_trx WHERE trx_rows_modified > 0")
+                        .query("SELECT CONCAT(trx_id, ' ', trx_started) FROM information_schema.innodb_trx WHERE trx_rows_modified > 0")
                         .lines()
                     {
                         let first = *seen.entry(id.to_owned()).or_insert_with(Instant::now);
