@@ -1,4 +1,4 @@
-//! Lost orders for people: lists, one order whole, taking one out and putting one in; and news of them that is untold.
+//! Lost orders for people: lists, one order whole, and news of them that is untold. Locks nothing.
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
@@ -6,8 +6,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
 
 use super::connection::Store;
 use super::error::StoreError;
-use super::finish::clip;
-use super::lost_orders::{ADDED, FOR_EVER, Last, REMOVED};
+use super::lost_orders::REMOVED;
 use super::mapping::quoted;
 use super::sql::{Sql, StoredTime, marks};
 use crate::job::shop::{OrderState, OrderTable, OrderVerdict};
@@ -108,16 +107,6 @@ struct OrderRow {
 struct PayloadRow {
     #[diesel(sql_type = Nullable<diesel::sql_types::Binary>)]
     payload: Option<Vec<u8>>,
-}
-
-/// What came of taking an order out or putting one in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrderChange {
-    /// It is as asked for.
-    Done,
-    /// It is in this state, which does not allow it; `None` where there is no such order, or it is in a state of the
-    /// shop's that Duly has no part in.
-    Refused(Option<OrderState>),
 }
 
 impl Store {
@@ -289,126 +278,6 @@ impl Store {
         let update = "UPDATE duly_lost_order_attempt SET tell = NULL WHERE source = ? AND order_id = ? AND attempt = ?";
         let sql = Sql::new(update).bind(&table.table).bind(&attempt.order_id).bind(attempt.attempt);
         self.unit(|tx| tx.execute(&sql)).map(drop)
-    }
-
-    /// Takes an order out that is lost or given up. Locks its latest attempt.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn remove_order(
-        &mut self,
-        table: &OrderTable,
-        order_id: &str,
-        (owner, who): (&str, &str),
-    ) -> Result<OrderChange, StoreError> {
-        let from = [OrderState::Lost, OrderState::GivenUp];
-        self.change_order(table, order_id, &from, |tx, attempt| {
-            let blocks = table.removed.is_none().then_some(FOR_EVER);
-            if tx.set_order_state(table, order_id, table.removed.as_deref(), None)?.is_some() {
-                return Ok(false);
-            }
-            tx.note_change(table, (order_id, attempt), REMOVED, (owner, who), blocks)?;
-            Ok(true)
-        })
-    }
-
-    /// Puts an order back that was given up or removed, with all its tries before it. Locks its latest attempt.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn put_order_back(
-        &mut self,
-        table: &OrderTable,
-        order_id: &str,
-        payload: Option<&[u8]>,
-        (owner, who): (&str, &str),
-    ) -> Result<OrderChange, StoreError> {
-        let from = [OrderState::GivenUp, OrderState::Removed];
-        self.change_order(table, order_id, &from, |tx, attempt| {
-            let (name, id, column) = (quoted(&table.table), quoted(&table.order_id), quoted(&table.state));
-            let from: Vec<&String> = [Some(&table.lost), table.given_up.as_ref(), table.removed.as_ref()]
-                .into_iter()
-                .flatten()
-                .collect();
-            let update = Sql::new(format!(
-                "UPDATE {name} SET {column} = ? WHERE {id} = ? AND {column} IN ({})",
-                marks(from.len())
-            ));
-            // It may have been confirmed a moment ago.
-            if tx.execute(&update.bind(&table.lost).bind(order_id).bind_all(from))? == 0 {
-                return Ok(false);
-            }
-            tx.note_change(table, (order_id, attempt), ADDED, (owner, who), None)?;
-            if let Some(payload) = payload {
-                let column = quoted(&table.payload);
-                let update = Sql::new(format!("UPDATE {name} SET {column} = ? WHERE {id} = ?"));
-                tx.execute(&update.bind(payload).bind(order_id))?;
-            }
-            Ok(true)
-        })
-    }
-
-    /// Puts a new order into Duly's own table; `false` where there is one of that id already.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn add_order(&mut self, order_id: &str, payload: &[u8]) -> Result<bool, StoreError> {
-        let insert = Sql::once("INSERT INTO duly_lost_order (order_id, payload) VALUES (?, ?)");
-        match self.execute(&insert.bind(order_id).bind(payload)) {
-            Ok(_) => Ok(true),
-            Err(StoreError::Duplicate(_)) => Ok(false),
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Does `work`, which is given the number of the next attempt and may find that it cannot, if the order is in one of
-    /// `from`.
-    fn change_order(
-        &mut self,
-        table: &OrderTable,
-        order_id: &str,
-        from: &[OrderState],
-        mut work: impl FnMut(&mut Self, i32) -> Result<bool, StoreError>,
-    ) -> Result<OrderChange, StoreError> {
-        let changed = self.unit(|tx| {
-            let last: Last = tx.last_attempt(table, order_id)?.unwrap_or_default();
-            let order = tx.lost_order(table, order_id)?;
-            let state = order.and_then(|order| order.state);
-            if !state.is_some_and(|state| from.contains(&state)) {
-                return Ok(OrderChange::Refused(state));
-            }
-            if !work(tx, last.attempt + 1)? {
-                let order = tx.lost_order(table, order_id)?;
-                return Ok(OrderChange::Refused(order.and_then(|order| order.state)));
-            }
-            tx.unblock(table, order_id, last.attempt)?;
-            Ok(OrderChange::Done)
-        });
-        match changed {
-            // A sender has been quicker.
-            Err(StoreError::Duplicate(_)) => Ok(OrderChange::Refused(Some(OrderState::Sending))),
-            other => other,
-        }
-    }
-
-    fn note_change(
-        &mut self,
-        table: &OrderTable,
-        (order_id, attempt): (&str, i32),
-        what: &str,
-        (owner, who): (&str, &str),
-        blocks: Option<&str>,
-    ) -> Result<(), StoreError> {
-        let insert = format!(
-            "INSERT INTO duly_lost_order_attempt (source, order_id, attempt, owner, outcome, verdict, reason, blocks_until, \
-             started_at, finished_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now}, {now})",
-            now = self.now()
-        );
-        let sql = Sql::new(insert).bind(&table.table).bind(order_id).bind(attempt).bind(owner);
-        self.execute(&sql.bind(what).bind(what).bind(clip(&format!("by {who}"))).bind(blocks)).map(drop)
     }
 }
 

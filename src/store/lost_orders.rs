@@ -1,4 +1,4 @@
-//! Sending lost orders: which are due, whose turn it is, and what came of each try.
+//! Claiming lost orders: which are due, and whose turn it is.
 //!
 //! An order is claimed by inserting its next attempt, whose number is part of the primary key: of two hosts that try, one
 //! gets a duplicate key. The row's `blocks_until` is the lease. A claim reads the order's state after that insert, so
@@ -13,10 +13,8 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
-use super::finish::clip;
 use super::mapping::quoted;
-use super::sql::{Sql, Value};
-use crate::job::Outcome;
+use super::sql::Sql;
 use crate::job::shop::{OrderTable, OrderVerdict};
 
 /// What blocks an order for good, where its table has no word for that.
@@ -25,9 +23,6 @@ pub(super) const FOR_EVER: &str = "9999-12-31 23:59:59.000000";
 /// The outcome and verdict of a row that says that a person took the order out, or put it back.
 pub(super) const REMOVED: &str = "removed";
 pub(super) const ADDED: &str = "added";
-
-/// What is noted of an order that the ERP has, while its own table does not say so.
-pub const UNWRITTEN: &str = "unwritten";
 
 /// Orders looked up at once.
 const PAGE: usize = 1000;
@@ -73,47 +68,6 @@ pub struct ClaimedOrder {
     pub was_given_up: bool,
 }
 
-/// How a try ended.
-#[derive(Debug, Clone)]
-pub struct OrderEnd {
-    /// How its command ended.
-    pub outcome: Outcome,
-    /// What that means for the order.
-    pub verdict: OrderVerdict,
-    /// The wait before the next try.
-    pub wait: Duration,
-    /// How long the try took.
-    pub ran: Duration,
-    /// What the ERP said.
-    pub answer: Option<String>,
-    /// The number that the ERP gave it.
-    pub erp_order_id: Option<String>,
-    /// What somebody is to be told of it.
-    pub tell: Option<&'static str>,
-}
-
-/// How much of the end of a try is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrderReach {
-    /// All of it.
-    All,
-    /// All but the number that the ERP gave the order, in the shop's own table.
-    WithoutNumber,
-    /// Nothing of it in the shop's own table, which is noted for later.
-    AttemptOnly,
-}
-
-/// What became of the end of a try.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OrderRecorded {
-    /// It is written.
-    Yes,
-    /// It came after the lease, and another has taken the order over: not written.
-    TooLate,
-    /// The try is written; the order was in another state by then, which was left.
-    StateLeft(String),
-}
-
 #[derive(QueryableByName)]
 struct OrderId {
     #[diesel(sql_type = Nullable<Text>)]
@@ -153,14 +107,6 @@ struct Order {
     state: Option<String>,
     #[diesel(sql_type = Nullable<Binary>)]
     payload: Option<Vec<u8>>,
-}
-
-#[derive(QueryableByName)]
-struct End {
-    #[diesel(sql_type = Nullable<Text>)]
-    outcome: Option<String>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    exit_code: Option<i32>,
 }
 
 impl Store {
@@ -211,26 +157,6 @@ impl Store {
             self.as_text(&format!("o.{}", quoted(&table.order_id))),
             self.now()
         )
-    }
-
-    /// How the last `count` tries of any order ended, the latest first: outcome and exit code. Those that were stopped
-    /// or left unended are left out.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn latest_order_ends(
-        &mut self,
-        table: &OrderTable,
-        count: u32,
-    ) -> Result<Vec<(String, Option<i32>)>, StoreError> {
-        let query = format!(
-            "SELECT outcome, exit_code FROM duly_lost_order_attempt WHERE source = ? AND finished_at IS NOT NULL \
-             AND outcome IN ('success', 'exited', 'signalled', 'timed_out', 'not_started') \
-             ORDER BY finished_at DESC LIMIT {count}"
-        );
-        let ends: Vec<End> = self.rows(&Sql::once(query).bind(&table.table))?;
-        Ok(ends.into_iter().map(|end| (end.outcome.unwrap_or_default(), end.exit_code)).collect())
     }
 
     /// Claims an order for one try. `is_named`: a person wants it sent now, whatever its count and its wait.
@@ -408,151 +334,5 @@ impl Store {
         let sql = Sql::new(update).bind("its sender vanished while it was being sent");
         let sql = sql.bind(verdict.as_str()).bind(failures).bind(tell).bind(blocks);
         self.execute(&sql.bind(&table.table).bind(order_id).bind(attempt)).map(drop)
-    }
-
-    /// Records how a try ended, and moves its order on. May be given again when the answer was lost.
-    ///
-    /// A try that another has taken over since can only still succeed: the ERP has the order then, whatever else happened.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn finish_order(
-        &mut self,
-        table: &OrderTable,
-        order: &ClaimedOrder,
-        owner: &str,
-        end: &OrderEnd,
-        reach: OrderReach,
-    ) -> Result<OrderRecorded, StoreError> {
-        let is_apart = reach == OrderReach::AttemptOnly;
-        let is_confirmed = end.verdict == OrderVerdict::Confirmed;
-        self.unit(|tx| {
-            let query = format!(
-                "SELECT outcome, exit_code FROM duly_lost_order_attempt \
-                 WHERE source = ? AND order_id = ? AND attempt = ? AND owner = ?{}",
-                tx.for_update()
-            );
-            let key = |sql: Sql| sql.bind(&table.table).bind(&order.order_id).bind(order.attempt).bind(owner);
-            let known = tx.rows::<End>(&key(Sql::new(query)))?.pop();
-            match known.map(|known| known.outcome) {
-                Some(None) => {}
-                Some(Some(outcome)) if outcome == end.outcome.as_str() => return Ok(OrderRecorded::Yes),
-                Some(Some(_)) if is_confirmed => {}
-                Some(Some(_)) | None => return Ok(OrderRecorded::TooLate),
-            }
-            let update = format!(
-                "UPDATE duly_lost_order_attempt SET outcome = ?, exit_code = ?, signal_number = ?, reason = ?, verdict = ?, \
-                 failures = ?, tell = ?, erp_order_id = ?, answer = ?, duration_ms = ?, finished_at = {}, \
-                 blocks_until = {} WHERE source = ? AND order_id = ? AND attempt = ? AND owner = ?",
-                tx.now(),
-                if end.verdict == OrderVerdict::Again || end.verdict == OrderVerdict::Uncounted { tx.now_plus() } else { "?" }
-            );
-            let counts = matches!(end.verdict, OrderVerdict::Again | OrderVerdict::GivenUp);
-            let failures = if is_confirmed { 0 } else { order.failures + i32::from(counts) };
-            let sql = Sql::new(update)
-                .bind(end.outcome.as_str())
-                .bind(end.outcome.exit_code())
-                .bind(end.outcome.signal())
-                .bind(end.outcome.reason().map(|reason| clip(&reason)))
-                .bind(end.verdict.as_str())
-                .bind(failures)
-                .bind(if is_apart && is_confirmed { Some(UNWRITTEN) } else { end.tell })
-                .bind(end.erp_order_id.as_deref())
-                .bind(end.answer.as_deref())
-                .bind(i64::try_from(end.ran.as_millis()).unwrap_or(i64::MAX));
-            let blocks = match end.verdict {
-                OrderVerdict::Again | OrderVerdict::Uncounted => Value::from(micros(end.wait)),
-                OrderVerdict::GivenUp if table.given_up.is_none() => Value::from(FOR_EVER),
-                OrderVerdict::GivenUp | OrderVerdict::Confirmed if is_apart => Value::from(FOR_EVER),
-                OrderVerdict::GivenUp | OrderVerdict::Confirmed => Value::from(None::<&str>),
-            };
-            tx.execute(&key(sql.bind(blocks)))?;
-            let state = match end.verdict {
-                _ if is_apart => None,
-                OrderVerdict::Confirmed => Some(table.confirmed.as_str()),
-                OrderVerdict::GivenUp => table.given_up.as_deref(),
-                OrderVerdict::Again | OrderVerdict::Uncounted => None,
-            };
-            let number = end.erp_order_id.as_deref().filter(|_| reach == OrderReach::All);
-            match tx.set_order_state(table, &order.order_id, state, number)? {
-                Some(other) => Ok(OrderRecorded::StateLeft(other)),
-                None => Ok(OrderRecorded::Yes),
-            }
-        })
-    }
-
-    /// Writes down in the order's own table that the ERP has it, which could not be done when it took it. Returns the state
-    /// that it was in by then, if that was left.
-    ///
-    /// # Errors
-    ///
-    /// When the table still refuses it.
-    pub fn confirm_order(
-        &mut self,
-        table: &OrderTable,
-        order_id: &str,
-        attempt: i32,
-        erp_order_id: Option<&str>,
-    ) -> Result<Option<String>, StoreError> {
-        self.unit(|tx| {
-            let left = tx.set_order_state(table, order_id, Some(&table.confirmed), erp_order_id)?;
-            tx.unblock(table, order_id, attempt)?;
-            Ok(left)
-        })
-    }
-
-    /// Whether a run of the job `name` has ended badly within a day, and since the ERP last took an order.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn has_complained(&mut self, table: &OrderTable, name: &str) -> Result<bool, StoreError> {
-        let day = -micros(Duration::from_secs(86_400));
-        let query = format!(
-            "SELECT COUNT(*) AS due, 0 AS untold FROM duly_job WHERE state = 'failed' AND finished_at >= {} AND name = ? \
-             AND target_id IS NULL AND finished_at >= COALESCE((SELECT finished_at FROM duly_lost_order_attempt \
-             WHERE source = ? AND finished_at IS NOT NULL AND verdict = 'confirmed' ORDER BY finished_at DESC LIMIT 1), '1970-01-01')",
-            self.now_plus()
-        );
-        let sql = Sql::once(query).bind(day).bind(name).bind(&table.table);
-        Ok(self.rows::<Work>(&sql)?.iter().any(|row| row.due > 0))
-    }
-
-    /// Moves an order that is lost or given up to `state`, if that is any; returns the state that it has if it is another
-    /// one altogether. Part of a unit.
-    pub(super) fn set_order_state(
-        &mut self,
-        table: &OrderTable,
-        order_id: &str,
-        state: Option<&str>,
-        erp_order_id: Option<&str>,
-    ) -> Result<Option<String>, StoreError> {
-        let Some(state) = state else { return Ok(None) };
-        let (name, id, column) = (quoted(&table.table), quoted(&table.order_id), quoted(&table.state));
-        let mut set = format!("{column} = ?");
-        let erp = table.erp_order_id.as_ref().zip(erp_order_id);
-        if let Some((erp, _)) = erp {
-            set.push_str(&format!(", {} = ?", quoted(erp)));
-        }
-        if table.is_own {
-            set.push_str(&format!(", changed_at = {}", self.now()));
-        }
-        let update = format!("UPDATE {name} SET {set} WHERE {id} = ? AND {column} IN (?, ?)");
-        let mut sql = Sql::new(update).bind(state);
-        if let Some((_, number)) = erp {
-            sql = sql.bind(number);
-        }
-        let from = table.given_up.as_deref().unwrap_or(&table.lost);
-        if self.execute(&sql.bind(order_id).bind(&table.lost).bind(from))? > 0 {
-            return Ok(None);
-        }
-        let query = format!(
-            "SELECT NULL AS order_id, {} AS state, NULL AS payload FROM {name} WHERE {id} = ?",
-            self.as_text(&column)
-        );
-        let found: Option<Order> = self.rows(&Sql::new(query).bind(order_id))?.pop();
-        let found = found.map_or_else(|| "gone".to_owned(), |order| order.state.unwrap_or_default());
-        Ok((found != state).then_some(found))
     }
 }
