@@ -272,14 +272,24 @@ fn connect_mysql(url: &str) -> Result<MysqlConnection, StoreError> {
 fn connect_sqlite(path: &str) -> Result<SqliteConnection, StoreError> {
     let mut conn = SqliteConnection::establish(path)
         .map_err(|err| StoreError::Away(format!("cannot open `{path}`: {err}")))?;
-    conn.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
-        .map_err(|err| match from_sqlite(&err) {
-        StoreError::Other(text) => {
-            StoreError::Other(format!("`{path}` cannot be used as an SQLite database: {text}"))
+    let rules = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+    let mut tries = 1;
+    loop {
+        match conn.batch_execute(rules).map_err(|err| from_sqlite(&err)) {
+            Ok(()) => return Ok(conn),
+            // Of many that open a new file at once, SQLite lets nobody wait who wants to change its journal's mode.
+            Err(StoreError::Conflict(_)) if tries < UNIT_TRIES => {
+                std::thread::sleep(pause(tries));
+                tries += 1;
+            }
+            Err(StoreError::Other(text)) => {
+                return Err(StoreError::Other(format!(
+                    "`{path}` cannot be used as an SQLite database: {text}"
+                )));
+            }
+            Err(known) => return Err(known),
         }
-        known => known,
-    })?;
-    Ok(conn)
+    }
 }
 
 /// A wait of 5 to 500 ms that grows with the tries and differs between processes and threads.
