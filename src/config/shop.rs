@@ -55,6 +55,9 @@ pub struct Step {
     pub timeout: Option<Duration>,
 }
 
+/// Said of what names parts of a table where none is named.
+const WITHOUT_TABLE: &str = "has no effect without a `table`; add one, or remove it";
+
 /// How long sending an order, and telling of one, may take.
 const SEND: Duration = Duration::from_secs(30);
 const TELL: Duration = Duration::from_secs(60);
@@ -64,6 +67,9 @@ pub(super) fn refresh_cache(
     inherited: &Inherited<'_>,
     reader: &mut Reader<'_>,
 ) -> RefreshCache {
+    if raw.table.is_none() && raw.columns.is_some() {
+        reader.problem_at("columns", WITHOUT_TABLE);
+    }
     let columns = raw.columns.unwrap_or_default();
     let table = match raw.table {
         None => ChangeTable::own(),
@@ -153,7 +159,7 @@ fn order_table(
     let Some(table) = table else {
         for (key, is_given) in [("columns", columns.is_some()), ("states", states.is_some())] {
             if is_given {
-                reader.problem_at(key, "has no effect without a `table`; add one, or remove it");
+                reader.problem_at(key, WITHOUT_TABLE);
             }
         }
         return own;

@@ -141,8 +141,8 @@ impl Read for TableName {
             reader.problem(format!(
                 "`{name}` cannot name a table; expected 1 to 64 letters, digits, _ $ -, as in orders or shop.orders"
             ));
-            return None;
         }
+        // Given, though wrong: nothing else is said of what only makes sense beside it.
         Some(Self(name))
     }
 }

@@ -147,6 +147,10 @@ fn what_is_wrong_with_a_command_of_the_shop_is_told_by_its_key() {
         ],
     );
     assert_problems(
+        "refresh_cache:\n  columns: {id: id}\n  processors: {a: {command: [x]}}\n",
+        &["jobs.yaml:2: refresh_cache.columns: has no effect without a `table`; add one, or remove it"],
+    );
+    assert_problems(
         "lost_orders:\n  table: ses_basket\n  send: {command: [x]}\n",
         &[
             "jobs.yaml:1: lost_orders.states: lacks `lost` or `confirmed`; expected {lost: ordered_failed, confirmed: confirmed}",
