@@ -15,7 +15,8 @@ use super::connection::Store;
 use super::enqueue::{Declared, NewJob, micros, no_answer};
 use super::error::StoreError;
 use super::limits::Limits;
-use super::sql::{Sql, marks, padded_marks, utc};
+use super::sql::{Sql, padded_marks, utc};
+use super::startable::WINDOWS;
 
 /// Who wants how many jobs of which queue.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +64,8 @@ struct PassedOver {
     held_back: BTreeSet<String>,
     /// Whether children of a cancelled root were cancelled instead.
     has_cancelled: bool,
+    /// Whether the queue is paused.
+    is_shut: bool,
 }
 
 impl PassedOver {
@@ -70,8 +73,8 @@ impl PassedOver {
         self.undeclared.len() + self.held_back.len()
     }
 
-    fn names(&self) -> impl Iterator<Item = &String> {
-        self.undeclared.iter().chain(&self.held_back)
+    fn names(&self) -> Vec<String> {
+        self.undeclared.iter().chain(&self.held_back).cloned().collect()
     }
 }
 
@@ -146,25 +149,54 @@ impl Store {
         is_declared: &dyn Fn(&str) -> bool,
     ) -> Result<Claims, StoreError> {
         let (mut passed, mut jobs) = (PassedOver::default(), Vec::new());
+        let mut windows = 0;
         loop {
             let before = passed.len();
             let rest = ClaimRequest { limit: request.limit - jobs.len(), ..request };
-            match self.unit(|tx| tx.claim_once(rest, limits, is_declared, &mut passed)) {
-                Ok(more) => jobs.extend(more),
+            let was_late = match self.claim_round(rest, limits, is_declared, windows, &mut passed) {
+                Ok((more, was_late)) => {
+                    jobs.extend(more);
+                    was_late
+                }
                 // Nothing came of this round, and what is held from those before must begin.
                 Err(err) if !jobs.is_empty() && !matches!(err, StoreError::Away(_)) => break,
                 Err(err) => return Err(err),
-            }
+            };
             // Names that may not be touched can fill the head of the queue: look past them.
             let has_cancelled = std::mem::take(&mut passed.has_cancelled);
             if has_cancelled {
                 self.settle_soon();
             }
-            if jobs.len() == request.limit || (passed.len() == before && !has_cancelled) {
+            if jobs.len() == request.limit || passed.is_shut {
                 break;
+            }
+            if passed.len() == before && !has_cancelled {
+                windows += 1;
+                // Others were quicker: look elsewhere, and at last go through the queue row by row.
+                if !was_late || (windows >= WINDOWS && !jobs.is_empty()) {
+                    break;
+                }
             }
         }
         Ok(Claims { jobs, undeclared: passed.undeclared })
+    }
+
+    /// One look at the queue and one claim; also whether other claims were quicker.
+    fn claim_round(
+        &mut self,
+        request: ClaimRequest<'_>,
+        limits: Limits<'_>,
+        is_declared: &dyn Fn(&str) -> bool,
+        windows: usize,
+        passed: &mut PassedOver,
+    ) -> Result<(Vec<Claimed>, bool), StoreError> {
+        let among = self.stretch(request, limits, &passed.names(), windows)?;
+        if among.as_ref().is_some_and(Vec::is_empty) {
+            return Ok((Vec::new(), false));
+        }
+        let jobs = self.unit(|tx| tx.claim_once(request, limits, is_declared, among.as_deref(), passed))?;
+        let was_late = among.is_some_and(|ids| jobs.len() < ids.len());
+        Ok((jobs, was_late))
     }
 
     fn claim_once(
@@ -172,12 +204,16 @@ impl Store {
         request: ClaimRequest<'_>,
         limits: Limits<'_>,
         is_declared: &dyn Fn(&str) -> bool,
+        among: Option<&[i64]>,
         passed: &mut PassedOver,
     ) -> Result<Vec<Claimed>, StoreError> {
         for pause in self.pauses_at_the_gate()? {
             match pause.scope.strip_prefix("job:") {
                 Some(name) => passed.held_back.insert(name.to_owned()),
-                None if pause.holds("", request.queue) => return Ok(Vec::new()),
+                None if pause.holds("", request.queue) => {
+                    passed.is_shut = true;
+                    return Ok(Vec::new());
+                }
                 None => false,
             };
         }
@@ -186,13 +222,18 @@ impl Store {
         if room == 0 {
             return Ok(Vec::new());
         }
-        let rows = self.startable(request.queue, room, limits, passed)?;
+        let rows = match among {
+            Some(ids) => self.lock_these(ids)?,
+            None => self.lock_head(request.queue, room, limits, &passed.names())?,
+        };
         let found = rows.len();
         let rows = self.without_cancelled_families(rows)?;
         passed.has_cancelled |= rows.len() < found;
         let mut mine = Vec::with_capacity(rows.len());
         for row in rows {
-            if !is_declared(&row.name) {
+            if passed.held_back.contains(&row.name) {
+                // Locked before it was known.
+            } else if !is_declared(&row.name) {
                 passed.undeclared.insert(row.name);
             } else if !limits.hold_for(&row.name) || self.take_slots(&row, limits, &mut free)? {
                 mine.push(row);
@@ -213,28 +254,6 @@ impl Store {
             }
         }
         Ok(free)
-    }
-
-    /// Locks the head of the queue. Of a limited queue it waits for jobs that another claim has locked, so that a
-    /// queue with one slot keeps its order.
-    fn startable(
-        &mut self,
-        queue: &str,
-        limit: usize,
-        limits: Limits<'_>,
-        passed: &PassedOver,
-    ) -> Result<Vec<ClaimRow>, StoreError> {
-        let but = match passed.len() {
-            0 => String::new(),
-            count => format!(" AND name NOT IN ({})", marks(count)),
-        };
-        let lock = if limits.queue.is_some() { self.for_update() } else { self.skip_locked() };
-        let query = format!(
-            "SELECT {CLAIM_COLUMNS} FROM duly_job WHERE state = 'pending' AND queue = ?{but} \
-             ORDER BY priority_order, run_at, id LIMIT ?{lock}"
-        );
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.rows(&Sql::new(query).bind(queue).bind_all(passed.names()).bind(limit))
     }
 
     fn move_to_running(

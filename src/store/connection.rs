@@ -14,6 +14,7 @@ use diesel::{Connection, RunQueryDsl};
 
 use super::error::{StoreError, from_mysql, from_sqlite};
 use super::sql::Sql;
+use super::startable::Crowd;
 use super::tls;
 
 /// How often a unit is tried before its conflict is given to the caller.
@@ -43,6 +44,7 @@ pub struct Store {
     /// A MySQL session that has run a unit stays at `autocommit=0`, which spares each unit its `BEGIN`.
     manual_commit: bool,
     in_unit: bool,
+    pub(super) crowd: Crowd,
 }
 
 impl std::fmt::Debug for Store {
@@ -62,7 +64,14 @@ impl Store {
             Location::Mysql(url) => (Link::Mysql(connect_mysql(url)?), false),
             Location::Sqlite(path) => (Link::Sqlite(connect_sqlite(path)?), true),
         };
-        Ok(Self { location: location.clone(), link, is_set_up, manual_commit: false, in_unit: false })
+        Ok(Self {
+            location: location.clone(),
+            link,
+            is_set_up,
+            manual_commit: false,
+            in_unit: false,
+            crowd: Crowd::default(),
+        })
     }
 
     /// Connects again in place of a connection that was lost.
@@ -230,6 +239,17 @@ impl Store {
         }
         self.in_unit = false;
         ended
+    }
+
+    /// Runs a query that sees each row as it is now, committed or not. Not in a unit: what it tells is where to look.
+    pub(super) fn latest_rows<R>(&mut self, sql: &Sql) -> Result<Vec<R>, StoreError>
+    where
+        R: QueryableByName<Mysql> + QueryableByName<Sqlite> + 'static,
+    {
+        self.once(|tx| {
+            tx.execute(&Sql::new("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"))?;
+            tx.rows(sql)
+        })
     }
 
     fn begin(&mut self) -> Result<(), StoreError> {

@@ -35,6 +35,7 @@ mod schedule;
 mod schema;
 mod sessions;
 mod sql;
+mod startable;
 mod tls;
 mod trim;
 
