@@ -20,6 +20,7 @@ mod lost_orders;
 mod migrate;
 mod model;
 mod once;
+mod plans;
 mod queries;
 mod refresh_cache;
 mod roots;

@@ -99,7 +99,7 @@ impl Store {
         let query = format!(
             "SELECT id, name, params, target_type, target_id, CAST(priority AS SIGNED) AS priority, \
              CASE WHEN run_at IS NOT NULL AND {} IS NULL THEN 1 ELSE 0 END AS has_bad_time FROM duly_job \
-             WHERE state = 'new' AND (queue IS NULL OR queue IN ({})){but} ORDER BY id LIMIT {BATCH}{}",
+             WHERE state = 'new' AND (queue IS NULL OR queue IN ({})){but} ORDER BY run_at, id LIMIT {BATCH}{}",
             self.readable("run_at"),
             marks(queues.len()),
             self.skip_locked()

@@ -69,7 +69,7 @@ impl Database {
             server: Some((server.admin().clone(), name.clone())),
             _folder: None,
         };
-        Session::open(Backend::MariaDb, server.admin().as_str()).sql(&format!(
+        server.administrator().sql(&format!(
             "CREATE DATABASE {name} CHARACTER SET utf8mb4; CREATE USER {name}@'%' IDENTIFIED BY '{password}'; \
              GRANT ALL ON {name}.* TO {name}@'%'"
         ));
@@ -151,7 +151,7 @@ pub(crate) enum Session {
 }
 
 impl Session {
-    fn open(backend: Backend, url: &str) -> Session {
+    pub(super) fn open(backend: Backend, url: &str) -> Session {
         match backend {
             Backend::Sqlite => {
                 let path = url.strip_prefix("sqlite://").expect("a URL of a SQLite file");

@@ -22,6 +22,7 @@ use diesel::{Connection, MysqlConnection};
 use rustix::process::Signal;
 use url::Url;
 
+use super::database::{Backend, Session};
 use super::wait_until;
 
 /// How long a server may take to answer or to end.
@@ -141,6 +142,11 @@ impl Server {
     /// The URL of an administrator, without database.
     pub(crate) fn admin(&self) -> &Url {
         &self.admin
+    }
+
+    /// A connection as that administrator.
+    pub(crate) fn administrator(&self) -> Session {
+        Session::open(Backend::MariaDb, self.admin.as_str())
     }
 
     /// The URL of a user's database.

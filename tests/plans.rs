@@ -1,0 +1,111 @@
+//! How the database answers the statements of a tick: each by an index, without sorting and without reading a table whole,
+//! so that a tick is as fast with millions of rows as with none.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::{Backend, Sandbox, Server};
+
+/// Tables with a row per pause, schedule, host or migration: these may be read whole. The others grow with use.
+const SMALL: [&str; 4] = ["duly_pause", "duly_schedule", "duly_runner", "duly_migration"];
+
+const JOBS: &str = "jobs:\n  hello: {command: [echo, hello], depending_jobs: {after: {command: ['true']}}}\n  often: {command: ['true'], schedule: '* * * * *'}\n";
+
+const FILL: &str = "INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, attempts, max_attempts, fence, \
+     finished_at, created_at) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900), \
+     m AS (SELECT 1 AS j UNION ALL SELECT j + 1 FROM m WHERE j < 20) SELECT CONCAT('job', i % 50), '[]', \
+     CASE WHEN j < 16 THEN 'success' WHEN j = 16 THEN 'failed' WHEN j < 19 THEN 'delayed' WHEN j = 19 THEN 'waiting' \
+     ELSE 'pending' END, CASE WHEN j = 20 THEN 'other' ELSE 'default' END, 0, 0, UTC_TIMESTAMP(6) + INTERVAL i HOUR, 1, 1, 1, \
+     CASE WHEN j < 17 THEN UTC_TIMESTAMP(6) END, UTC_TIMESTAMP(6) FROM n, m; \
+     INSERT INTO duly_attempt (job_id, fence, attempt, finished_at, outcome) \
+     SELECT id, 1, 1, finished_at, 'success' FROM duly_job WHERE finished_at IS NOT NULL; \
+     INSERT INTO duly_output (job_id, fence, body, updated_at) SELECT id, 1, 'x', finished_at FROM duly_job WHERE finished_at IS NOT NULL; \
+     INSERT INTO duly_dependency (job_id, prerequisite_id) SELECT w.id, d.id FROM duly_job w JOIN duly_job d \
+     ON d.name = w.name AND d.state = 'delayed' AND d.id < w.id AND d.id > w.id - 300 WHERE w.state = 'waiting'";
+
+/// A due job of each kind that a tick has something to do with.
+const DUE: &str = "INSERT INTO duly_job (name, params) VALUES ('hello', '[\"from the shop\"]'); \
+     INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at) \
+     VALUES ('hello', '[\"delayed\"]', 'delayed', 'default', 0, 0, UTC_TIMESTAMP(6)); \
+     INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, attempts, max_attempts, fence, owner, host, lease_until, started_at) \
+     VALUES ('hello', '[\"expired\"]', 'running', 'default', 0, 0, UTC_TIMESTAMP(6), 1, 3, 1, 'gone', 'gone', \
+     UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6) - INTERVAL 1 DAY); \
+     UPDATE duly_schedule SET mark_at = mark_at - INTERVAL 2 HOUR, next_at = next_at - INTERVAL 2 HOUR; \
+     ANALYZE TABLE duly_job, duly_attempt, duly_output, duly_dependency";
+
+#[test]
+fn every_statement_of_a_tick_is_served_by_an_index_of_its_own() {
+    let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
+    let server = Server::shared();
+    s.duly(["run"]).status(0);
+    s.database().sql(FILL);
+    s.database().sql(DUE);
+    let mut admin = server.administrator();
+    let log = format!(
+        "FROM mysql.general_log WHERE user_host LIKE '{}%' AND command_type = 'Execute'",
+        s.database().value("SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)")
+    );
+    admin.sql("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = 1");
+    s.duly(["run"]).stderr_has("was orphaned").status(0);
+    admin.sql("SET GLOBAL general_log = 0");
+    assert_eq!(
+        s.database().value("SELECT COUNT(*) FROM duly_job WHERE name = 'hello' AND state = 'success'"),
+        "2"
+    );
+
+    let query = format!("SELECT DISTINCT CONVERT(argument USING utf8mb4) AS statement {log}");
+    let statements: BTreeSet<String> =
+        admin.rows(&query).into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
+    let (mut explained, mut faults) = (0, Vec::new());
+    let mut session = s.database().connect();
+    let is_mysql = !session.value("SELECT VERSION()").contains("MariaDB");
+    if is_mysql {
+        session.sql("SET explain_json_format_version = 1");
+    }
+    for statement in &statements {
+        let word = statement.split_whitespace().next().unwrap_or_default();
+        if !["SELECT", "UPDATE", "DELETE"].contains(&word) || !statement.contains("duly_") {
+            continue;
+        }
+        explained += 1;
+        let plan = if is_mysql {
+            session.sql(&format!("EXPLAIN FORMAT=JSON INTO @plan {statement}"));
+            session.value("SELECT @plan")
+        } else {
+            session.value(&format!("EXPLAIN FORMAT=JSON {statement}"))
+        };
+        let mut found = Vec::new();
+        look(&serde_json::from_str(&plan).unwrap(), false, &mut found);
+        faults.extend(found.into_iter().map(|fault| format!("{fault}: {statement}")));
+    }
+    assert!(explained > 20, "only {explained} statements were logged: {statements:#?}");
+    assert!(faults.is_empty(), "of {explained}:\n{}", faults.join("\n"));
+}
+
+/// What is wrong with a plan, or with a part of one that is read in order to be sorted.
+fn look(plan: &Value, is_sorted: bool, faults: &mut Vec<String>) {
+    let Some(parts) = plan.as_object() else {
+        plan.as_array().into_iter().flatten().for_each(|part| look(part, is_sorted, faults));
+        return;
+    };
+    let says = |key: &str| parts.get(key).is_some_and(|value| value.as_bool() == Some(true));
+    let is_sorted = is_sorted || says("using_filesort") || says("using_temporary_table");
+    if let Some(table) = parts.get("table_name").and_then(Value::as_str) {
+        let access = parts.get("access_type").and_then(Value::as_str).unwrap_or_default();
+        let is_made_up = table.starts_with('<') || parts.contains_key("materialized_from_subquery");
+        if !SMALL.contains(&table) && !is_made_up {
+            if access == "ALL" || access == "index" || !parts.contains_key("key") {
+                faults.push(format!("{table} is read whole ({access})"));
+            }
+            // The dependents of a few jobs may be put in order; a whole state of jobs may not.
+            if table == "duly_job" && is_sorted {
+                faults.push(format!("{table} is sorted"));
+            }
+        }
+    }
+    for (name, part) in parts {
+        let sorts = ["filesort", "read_sorted_file", "temporary_table"].contains(&name.as_str());
+        look(part, is_sorted || sorts, faults);
+    }
+}
