@@ -9,14 +9,14 @@ DENY := 0.20.2
 LINK ?= static
 LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
 
-.PHONY: help demo test check bench bench-quick install build-packages server-packages client
+.PHONY: help demo test check bench bench-quick install build-packages server-packages bench-packages client
 
 help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
 	@echo "make test      all tests; starts a MariaDB of its own"
 	@echo "make check     format, lints, documentation, licences and duplicates of dependencies"
-	@echo "make bench     how fast it is, beside what it can be measured against; a quarter of an hour"
-	@echo "make bench-quick   the same in three minutes, with less of everything"
+	@echo "make bench     how fast it is, beside what it can be measured against; half an hour"
+	@echo "make bench-quick   the same in some minutes, with less of everything"
 	@echo "make install   build Duly and put it under PREFIX ($(PREFIX)); DESTDIR is put before that"
 	@echo "               LINK=dynamic: with the system's shared libraries of MariaDB and OpenSSL"
 
@@ -38,10 +38,10 @@ check: build-packages
 	echo "cargo deny check licenses bans sources"; \
 	cargo deny --locked check licenses bans sources
 
-bench: build-packages server-packages client
+bench: build-packages server-packages bench-packages client
 	$(LINKING) cargo bench --locked --bench figures
 
-bench-quick: build-packages server-packages client
+bench-quick: build-packages server-packages bench-packages client
 	$(LINKING) cargo bench --locked --bench figures -- --quick
 
 # Under sudo there may be no cargo: then what was built before is installed.
@@ -83,3 +83,7 @@ client: build-packages
 # no packages of their own, the whole server.
 server-packages:
 	$(call installed,testing Duly,PATH="$$PATH:/usr/sbin:/usr/libexec"; command -v mariadbd && command -v mariadb-install-db && command -v my_print_defaults,mariadb-server-core mariadb-client-core,mariadb-server)
+
+# What Duly is measured against, and GNU time for memory.
+bench-packages:
+	$(call installed,measuring Duly,command -v time parallel tsp && ruby -e 'require "mysql2"; require "delayed_job_active_record"',time parallel task-spooler ruby-delayed-job-active-record ruby-mysql2,time parallel task-spooler ruby-delayed-job-active-record ruby-mysql2)

@@ -18,14 +18,14 @@ pub(crate) struct Done {
 }
 
 /// So many claimers, each with a connection of its own, claim and finish until `jobs` are done.
-pub(crate) fn run(url: &str, claimers: usize, jobs: usize) -> Done {
+pub(crate) fn run(location: &Location, claimers: usize, jobs: usize) -> Done {
     let (done, errors) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let start = Barrier::new(claimers + 1);
     let begun = std::thread::scope(|scope| {
         for claimer in 0..claimers {
             let (done, errors, start) = (&done, &errors, &start);
             scope.spawn(move || {
-                let mut store = Store::connect(&Location::Mysql(url.to_owned())).unwrap();
+                let mut store = Store::connect(location).unwrap();
                 store.require_schema().unwrap();
                 let owner = format!("claimer-{claimer}");
                 start.wait();

@@ -9,7 +9,11 @@
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod claims;
+mod engines;
+mod memory;
+mod peers;
 mod report;
+mod runners;
 mod server;
 
 use std::fs;
@@ -61,7 +65,7 @@ const QUICK: Scale = Scale {
 /// A part, by the name that asks for it alone.
 type Part = (&'static str, fn(&Bench, &mut Report));
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 11] = [
     ("idle", Bench::idle),
     ("schedules", Bench::schedules),
     ("drain", |bench, report| {
@@ -70,6 +74,10 @@ const PARTS: [Part; 7] = [
     ("claims", |bench, report| {
         bench.claims(report, "");
     }),
+    ("runners", Bench::runners),
+    ("engines", Bench::engines),
+    ("peers", Bench::peers),
+    ("memory", Bench::memory),
     ("batch", Bench::batch),
     ("clean-up", Bench::clean_up),
     ("grown", |bench, report| {
@@ -85,7 +93,7 @@ fn main() {
     println!(
         "A MariaDB of its own is at {}; this takes {}.",
         bench.server.port,
-        if scale.is_quick { "two minutes" } else { "a quarter of an hour" }
+        if scale.is_quick { "four minutes" } else { "half an hour" }
     );
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -126,15 +134,7 @@ impl Bench {
     }
 
     fn write_jobs(&self, jobs: &str) {
-        let text = format!(
-            "database: {}\nrunner: {{state_dir: {}/state, concurrency: 2}}\njobs:\n{jobs}",
-            self.server.url,
-            self.folder.display()
-        );
-        let path = self.folder.join("jobs.yaml");
-        fs::write(&path, text).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        fs::set_permissions(path, mode).unwrap();
+        write_config(&self.folder, &self.server.url, jobs);
     }
 
     fn duly(&self, arguments: &[&str]) -> Command {
@@ -148,11 +148,7 @@ impl Bench {
     }
 
     /// Medians of `count` runs of each, in turn.
-    fn in_turn<const N: usize>(
-        &self,
-        count: usize,
-        mut runs: [&mut dyn FnMut() -> Duration; N],
-    ) -> [Vec<f64>; N] {
+    fn in_turn<const N: usize>(count: usize, mut runs: [&mut dyn FnMut() -> Duration; N]) -> [Vec<f64>; N] {
         let mut taken = [(); N].map(|()| Vec::new());
         for round in 0..count + 2 {
             for (run, taken) in runs.iter_mut().zip(&mut taken) {
@@ -172,7 +168,7 @@ impl Bench {
         let mut tick = || timed(&mut self.duly(&["run"]));
         let mut other = || timed(&mut Command::new(&linked_in));
         let [reference, tick, other] =
-            self.in_turn(self.scale.ticks, [&mut reference, &mut tick, &mut other]);
+            Self::in_turn(self.scale.ticks, [&mut reference, &mut tick, &mut other]);
         report.add(Figure::time(
             "a tick with nothing due",
             "connect and SELECT 1, in C",
@@ -261,34 +257,12 @@ impl Bench {
         let list: String = (0..self.scale.jobs).map(|n| format!("{n}\n")).collect();
         let path = self.folder.join("list");
         fs::write(&path, list).unwrap();
-        let (mut ours, mut theirs, mut parallel) = (Vec::new(), Vec::new(), Vec::new());
-        let has_parallel = Command::new("parallel")
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success());
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..self.scale.drains {
             ours.extend(self.drain_rates(1));
             let mut xargs = Command::new("xargs");
             xargs.args(["-a", path.to_str().unwrap(), "-P2", "-n1", "true"]);
             theirs.push(self.scale.jobs as f64 / timed(&mut xargs).as_secs_f64());
-            if has_parallel && with.is_empty() {
-                let log = self.folder.join("joblog");
-                drop(fs::remove_file(&log));
-                let mut command = Command::new("parallel");
-                command.args([
-                    "--will-cite",
-                    "-j2",
-                    "--joblog",
-                    log.to_str().unwrap(),
-                    "-a",
-                    path.to_str().unwrap(),
-                    "true",
-                    "{}",
-                ]);
-                parallel.push(self.scale.jobs as f64 / timed(&mut command).as_secs_f64());
-            }
         }
         let what = format!("draining {} × `true`, two at once{with}", self.scale.jobs);
         report.add(Figure::rate(
@@ -298,9 +272,6 @@ impl Bench {
             &theirs,
             "≥ 0.85",
         ));
-        if !parallel.is_empty() {
-            report.add(Figure::rate(&what, "GNU parallel -j2 with a job log", &ours, &parallel, "–"));
-        }
         report::median(&ours)
     }
 
@@ -310,32 +281,46 @@ impl Bench {
             ("", true) => &[4, 32],
             _ => &[32],
         };
-        let mut at_32 = 0.0;
         let before = self.server.deadlocks();
-        for count in claimers {
-            self.put_in(self.scale.claimed);
-            let done = claims::run(&self.server.url, *count, self.scale.claimed);
-            let rate = self.scale.claimed as f64 / done.taken.as_secs_f64();
-            assert_eq!(
-                (done.jobs, done.errors),
-                (self.scale.claimed, 0),
-                "every job is claimed and finished once"
-            );
-            report.claims.push((*count, rate, with.is_empty()));
-            if *count == 32 {
-                at_32 = rate;
-                report.add(Figure::absolute(
-                    &format!("claim and finish without processes, 32 claimers{with}"),
-                    "dj_queue on MariaDB, 787/s as published",
-                    rate,
-                    787.0,
-                    "≥ 3,000/s",
-                ));
+        let mut rates: Vec<(usize, Vec<f64>)> = claimers.iter().map(|count| (*count, Vec::new())).collect();
+        for _ in 0..3 {
+            for (count, rates) in &mut rates {
+                self.put_in(self.scale.claimed);
+                let location = duly::store::Location::Mysql(self.server.url.clone());
+                let done = claims::run(&location, *count, self.scale.claimed);
+                assert_eq!(
+                    (done.jobs, done.errors),
+                    (self.scale.claimed, 0),
+                    "every job is claimed and finished once"
+                );
+                rates.push(self.scale.claimed as f64 / done.taken.as_secs_f64());
             }
         }
+        let medians: Vec<(usize, f64)> =
+            rates.iter().map(|(count, rates)| (*count, report::median(rates))).collect();
+        let rate_of = |wanted| medians.iter().find(|(count, _)| *count == wanted).map(|(_, rate)| *rate);
+        let at_32 = rate_of(32).unwrap();
+        report.add(Figure::absolute(
+            &format!("claim and finish without processes, 32 claimers{with}"),
+            "dj_queue on MariaDB, 787/s as published",
+            at_32,
+            787.0,
+            "≥ 3,000/s",
+        ));
+        if let Some(at_16) = rate_of(16) {
+            let best = medians.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+            report.add(Figure::absolute(
+                "claim and finish, 16 claimers",
+                &format!("the best of 1 to 64: {best:.0}/s"),
+                at_16,
+                best,
+                "≥ 0.9",
+            ));
+        }
+        report.claims.extend(medians.iter().map(|(count, rate)| (*count, *rate, with.is_empty())));
         report.note(format!(
             "Deadlocks that InnoDB counted while {} jobs were claimed and finished{with}: {}; none reached a claimer.",
-            self.scale.claimed * claimers.len(),
+            self.scale.claimed * claimers.len() * 3,
             self.server.deadlocks() - before
         ));
         at_32
@@ -389,7 +374,7 @@ impl Bench {
         let (drained, claimed) = (report.value_of("draining"), report.value_of("claim and finish"));
         let mut reference = || timed(&mut Command::new(&self.connect));
         let mut tick = || timed(&mut self.duly(&["run"]));
-        let [reference, tick] = self.in_turn(self.scale.ticks / 2, [&mut reference, &mut tick]);
+        let [reference, tick] = Self::in_turn(self.scale.ticks / 2, [&mut reference, &mut tick]);
         report.add(Figure::time(
             &format!("a tick with nothing due{with}"),
             "connect and SELECT 1, in C",
@@ -412,6 +397,18 @@ impl Bench {
             ));
         }
     }
+}
+
+/// A `jobs.yaml` with a state folder beside it.
+fn write_config(folder: &Path, url: &str, jobs: &str) {
+    let text = format!(
+        "database: {url}\nrunner: {{state_dir: {}/state, concurrency: 2}}\njobs:\n{jobs}",
+        folder.display()
+    );
+    fs::create_dir_all(folder).unwrap();
+    let path = folder.join("jobs.yaml");
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 /// How long a program runs, as a whole process.
