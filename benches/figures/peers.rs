@@ -7,11 +7,19 @@ use std::time::{Duration, Instant};
 use super::report::{Figure, Report};
 use super::{Bench, root, run, timed};
 
+type Drain<'a> = Box<dyn Fn() -> Duration + 'a>;
+
 /// Another program, and how long it takes for so many jobs.
 struct Peer<'a> {
     name: &'static str,
-    drain: Box<dyn Fn() -> Duration + 'a>,
+    drain: Drain<'a>,
     rates: Vec<f64>,
+}
+
+impl<'a> Peer<'a> {
+    fn new(name: &'static str, drain: Drain<'a>) -> Self {
+        Self { name, drain, rates: Vec::new() }
+    }
 }
 
 impl Bench {
@@ -45,18 +53,16 @@ impl Bench {
 
     fn installed_peers(&self, jobs: usize) -> Vec<Peer<'_>> {
         let mut peers = Vec::new();
-        let mut add = |name, drain: Box<dyn Fn() -> Duration + '_>| {
-            peers.push(Peer { name, drain, rates: Vec::new() });
-        };
         if is_there("parallel", &["--version"]) {
-            add("GNU parallel -j2 with a job log", Box::new(move || self.parallel(jobs)));
+            peers.push(Peer::new("GNU parallel -j2 with a job log", Box::new(move || self.parallel(jobs))));
         }
         if is_there("tsp", &["-V"]) {
-            add("task-spooler, two slots, outputs kept", Box::new(move || self.task_spooler(jobs)));
+            let name = "task-spooler, two slots, outputs kept";
+            peers.push(Peer::new(name, Box::new(move || self.task_spooler(jobs))));
         }
         if is_there("ruby", &["-e", "require 'mysql2'; require 'delayed_job_active_record'"]) {
             let name = "delayed_job, two workers, on the same MariaDB";
-            add(name, Box::new(move || self.two_workers(jobs)));
+            peers.push(Peer::new(name, Box::new(move || self.two_workers(jobs))));
         }
         peers
     }
