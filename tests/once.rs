@@ -81,3 +81,21 @@ on_every_database! {
         assert!(other.path("foreign").exists());
     }
 }
+
+/// Seen failing with the last look, row by row, taken out of the claim.
+#[test]
+fn what_another_transaction_has_not_committed_hides_nothing() {
+    let s = Sandbox::new(Backend::MariaDb).jobs("jobs:\n  line: {command: ['true']}\n");
+    let mut shop = s.database().connect();
+    let row = "('line', '[]', 'pending', 'default', 0, -10, UTC_TIMESTAMP(6), 1)";
+    let rows = vec![row; 400].join(", ");
+    shop.sql(&format!(
+        "BEGIN; INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, max_attempts) VALUES {rows}"
+    ));
+    s.duly(["enqueue", "line"]).output();
+    s.duly(["run"]).status(0);
+    assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'success'"), "1");
+    shop.sql("COMMIT");
+    s.duly(["run"]).status(0);
+    assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'success'"), "401");
+}
