@@ -16,7 +16,6 @@ use super::enqueue::{Declared, NewJob, micros, no_answer};
 use super::error::StoreError;
 use super::limits::Limits;
 use super::sql::{Sql, padded_marks, utc};
-use super::startable::WINDOWS;
 
 /// Who wants how many jobs of which queue.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +54,9 @@ pub struct Claimed {
     /// Its root job.
     pub root_id: Option<i64>,
 }
+
+/// Windows that a claim tries before it locks the head of the queue row by row.
+const WINDOWS: usize = 3;
 
 /// Names that a claim leaves alone.
 #[derive(Debug, Default)]
@@ -190,7 +192,7 @@ impl Store {
         windows: usize,
         passed: &mut PassedOver,
     ) -> Result<(Vec<Claimed>, bool), StoreError> {
-        let among = self.stretch(request, limits, &passed.names(), windows)?;
+        let among = if windows < WINDOWS { self.stretch(request, limits, &passed.names())? } else { None };
         if among.as_ref().is_some_and(Vec::is_empty) {
             return Ok((Vec::new(), false));
         }

@@ -17,9 +17,6 @@ use super::sql::{Id, Sql, marks, padded_marks};
 /// How often the part of the queue that claimers spread over may double.
 const WIDEST: u32 = 6;
 
-/// Windows that are tried before the head of the queue is locked row by row.
-pub(super) const WINDOWS: usize = 3;
-
 /// How many others seem to claim from the same queue, as far as a claimer can tell from what it was too late for.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Crowd {
@@ -49,15 +46,14 @@ impl Store {
     /// further down. They may be locked or gone by then, or never have been committed.
     ///
     /// `None` where the head of the queue is to be locked row by row: in a limited queue, so that one with a single slot
-    /// keeps its order; after so many `windows` without a job; in SQLite, which has one writer at a time.
+    /// keeps its order, and in SQLite, which has one writer at a time.
     pub(super) fn stretch(
         &mut self,
         request: ClaimRequest<'_>,
         limits: Limits<'_>,
         but: &[String],
-        windows: usize,
     ) -> Result<Option<Vec<i64>>, StoreError> {
-        if limits.queue.is_some() || windows >= WINDOWS || !self.is_mysql() {
+        if limits.queue.is_some() || !self.is_mysql() {
             return Ok(None);
         }
         let query = format!(
