@@ -15,7 +15,7 @@ help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
 	@echo "make test      all tests; starts a MariaDB of its own"
 	@echo "make check     format, lints, documentation, licences and duplicates of dependencies"
-	@echo "make bench     how fast it is, beside what it can be measured against; half an hour"
+	@echo "make bench     how fast it is, beside what it can be measured against; a quarter of an hour"
 	@echo "make bench-quick   the same in some minutes, with less of everything"
 	@echo "make install   build Duly and put it under PREFIX ($(PREFIX)); DESTDIR is put before that"
 	@echo "               LINK=dynamic: with the system's shared libraries of MariaDB and OpenSSL"

@@ -24,7 +24,7 @@ const FILL: &str = "INSERT INTO duly_job (name, params, state, queue, priority, 
      INSERT INTO duly_dependency (job_id, prerequisite_id) SELECT w.id, d.id FROM duly_job w JOIN duly_job d \
      ON d.name = w.name AND d.state = 'delayed' AND d.id < w.id AND d.id > w.id - 300 WHERE w.state = 'waiting'";
 
-/// A due job of each kind that a tick has something to do with.
+/// Jobs to adopt, to promote and to rescue, and a schedule that is due.
 const DUE: &str = "INSERT INTO duly_job (name, params) VALUES ('hello', '[\"from the shop\"]'); \
      INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at) \
      VALUES ('hello', '[\"delayed\"]', 'delayed', 'default', 0, 0, UTC_TIMESTAMP(6)); \
@@ -43,7 +43,7 @@ fn every_statement_of_a_tick_is_served_by_an_index_of_its_own() {
     s.database().sql(DUE);
     let mut admin = server.administrator();
     let log = format!(
-        "FROM mysql.general_log WHERE user_host LIKE '{}%' AND command_type = 'Execute'",
+        "FROM mysql.general_log WHERE user_host LIKE '{}[%' AND command_type = 'Execute'",
         s.database().value("SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)")
     );
     admin.sql("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = 1");

@@ -93,7 +93,7 @@ fn main() {
     println!(
         "A MariaDB of its own is at {}; this takes {}.",
         bench.server.port,
-        if scale.is_quick { "four minutes" } else { "half an hour" }
+        if scale.is_quick { "some minutes" } else { "a quarter of an hour" }
     );
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

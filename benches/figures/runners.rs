@@ -31,7 +31,7 @@ impl Bench {
         for (count, rates) in &rates {
             let target = if *count == 16 { "≥ 0.9" } else { "–" };
             report.add(Figure::rate(
-                &format!("{count} runners of two slots each, as processes, draining `true`"),
+                &format!("runners of two slots each, as processes, draining `true`: {count}"),
                 "the best of 1, 4, 16 and 64",
                 rates,
                 &[best],
