@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 
 use super::Context;
 use crate::cli::ListArgs;
@@ -12,26 +11,44 @@ use crate::job::{State, duration};
 use crate::render::{self, Style, Table, utc_time};
 use crate::store::{Job, ListFilter};
 
+/// Jobs read and shown at once: a list of a million rows takes no more memory than one of a thousand.
+const PAGE: u32 = 1000;
+
 pub(super) fn run(context: &Context, args: ListArgs) -> Result<ExitCode> {
     let (_, mut store) = context.open()?;
-    let filter = ListFilter {
+    let mut filter = ListFilter {
         state: args.state,
         queue: args.queue,
         name: args.name,
         since: args.since,
-        limit: args.limit,
+        after: None,
+        limit: args.limit.min(PAGE),
     };
-    let jobs = store.list(&filter).context("cannot list jobs")?;
-    if args.json {
-        let list: Value = jobs.iter().map(render::json::job).collect();
-        render::answer(&render::json::text(&list))?;
-        return Ok(ExitCode::Success);
-    }
+    let mut left = args.limit;
+    let mut array = render::json::Array::default();
     let mut table = Table::new(&["ID", "NAME", "STATE", "QUEUE", "ATTEMPT", "AT (UTC)", "TOOK", "RESULT"]);
-    for job in &jobs {
-        table.row(as_row(job));
+    loop {
+        let jobs = store.list(&filter).context("cannot list jobs")?;
+        let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        left = left.saturating_sub(count);
+        let is_last = left == 0 || count < filter.limit;
+        if args.json {
+            let part = jobs.iter().map(|job| array.element(&render::json::job(job))).collect::<String>();
+            render::answer_part(&part)?;
+        } else if filter.after.is_none() || !jobs.is_empty() {
+            for job in &jobs {
+                table.row(as_row(job));
+            }
+            render::answer(&table.text())?;
+            table = table.following();
+        }
+        let Some(last) = jobs.last().filter(|_| !is_last) else { break };
+        filter.after = Some(last.into());
+        filter.limit = left.min(PAGE);
     }
-    render::answer(&table.text())?;
+    if args.json {
+        render::answer_part(array.end())?;
+    }
     Ok(ExitCode::Success)
 }
 

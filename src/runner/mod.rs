@@ -10,6 +10,7 @@ mod drain;
 mod duties;
 mod heartbeat;
 mod kept;
+mod pace;
 mod queue;
 mod recording;
 mod rescue;

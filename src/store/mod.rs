@@ -56,7 +56,7 @@ pub use lost_orders::{ClaimedOrder, OrderClaim, Sender};
 pub use output::Output;
 pub use pause::{Pause, Scope};
 pub use probe::{Probe, Tick};
-pub use query::{AttemptRow, Edge, Job, ListFilter, OutputRow};
+pub use query::{AttemptRow, Edge, Job, ListFilter, OutputRow, Place};
 pub use rescue::Expired;
 pub use roots::Calling;
 pub use schedule::{Made, ScheduleRow, Target};
