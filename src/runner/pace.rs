@@ -7,12 +7,12 @@ use std::time::Duration;
 
 /// How much work is claimed ahead of the workers: as time, while the database is quick and at most, and as jobs.
 const AHEAD: Duration = Duration::from_millis(50);
-const AHEAD_MOST: Duration = Duration::from_millis(200);
-const AHEAD_JOBS: usize = 24;
+const AHEAD_MOST: Duration = Duration::from_millis(300);
+const AHEAD_JOBS: usize = 48;
 
 /// How long a result may wait for others to be written with it, while the database is quick and at most.
 const GATHER: Duration = Duration::from_millis(5);
-const GATHER_MOST: Duration = Duration::from_millis(25);
+const GATHER_MOST: Duration = Duration::from_millis(40);
 
 /// Means over the last jobs, claims and batches of results.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Pace {
     pub(super) fn ahead(&self, slots: usize) -> usize {
         let Some(job) = self.job else { return 0 };
         let database = self.claim.unwrap_or_default() + self.finish.unwrap_or_default();
-        let ahead = (database * 4).clamp(AHEAD, AHEAD_MOST);
+        let ahead = (database * 6).clamp(AHEAD, AHEAD_MOST);
         let jobs = ahead.as_nanos() * slots as u128 / job.as_nanos().max(1);
         usize::try_from(jobs).unwrap_or(AHEAD_JOBS).min(AHEAD_JOBS)
     }
@@ -75,11 +75,11 @@ mod tests {
         assert_eq!((pace.ahead(2), pace.gather()), (10, GATHER));
         pace.claim_took(ms(10));
         pace.finish_took(ms(15));
-        assert_eq!((pace.ahead(2), pace.gather()), (20, ms(15)));
+        assert_eq!((pace.ahead(2), pace.gather()), (30, ms(15)));
         for _ in 0..40 {
             pace.finish_took(ms(3000));
         }
-        assert_eq!((pace.ahead(1), pace.ahead(8), pace.gather()), (20, AHEAD_JOBS, GATHER_MOST));
+        assert_eq!((pace.ahead(1), pace.ahead(8), pace.gather()), (30, AHEAD_JOBS, GATHER_MOST));
         pace.is_slow(ms(1000));
         assert_eq!(pace.ahead(2), 0);
     }
