@@ -9,8 +9,10 @@ use clap_complete::Shell;
 
 use crate::job::{On, State, duration, instant};
 
+mod operate;
 mod shop;
 
+pub use operate::JobJsonArgs;
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -68,6 +70,9 @@ pub enum Command {
     /// One job whole: attempts, prerequisites, output
     #[command(after_help = "Example:\n  duly show 42 --follow")]
     Show(ShowArgs),
+    /// Why a job is not running, and what would start it
+    #[command(after_help = "Example:\n  duly why 42")]
+    Why(JobJsonArgs),
     /// Cancel a job; one that runs is stopped, wherever it runs
     #[command(after_help = "Example:\n  duly cancel 42")]
     Cancel(CancelArgs),
