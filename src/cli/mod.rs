@@ -12,7 +12,7 @@ use crate::job::{On, State, duration, instant};
 mod operate;
 mod shop;
 
-pub use operate::JobJsonArgs;
+pub use operate::{JobJsonArgs, StatusArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -70,6 +70,11 @@ pub enum Command {
     /// One job whole: attempts, prerequisites, output
     #[command(after_help = "Example:\n  duly show 42 --follow")]
     Show(ShowArgs),
+    /// Whether all is well: hosts, queues, failures, pauses; exits with 3 when something is wrong
+    #[command(
+        after_help = "Examples:\n  duly status\n  duly status --nagios      (as a monitoring plugin: one line, and 0, 1, 2 or 3)"
+    )]
+    Status(StatusArgs),
     /// Why a job is not running, and what would start it
     #[command(after_help = "Example:\n  duly why 42")]
     Why(JobJsonArgs),

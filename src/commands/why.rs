@@ -9,6 +9,7 @@ use super::{Context, no_such_job};
 use crate::cli::JobJsonArgs;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
+use crate::job::health::slow;
 use crate::job::why::{Facts, Here, Reason, why};
 use crate::process::{ledger, slots, state_dir};
 use crate::render::{self, harmless};
@@ -20,7 +21,13 @@ pub(super) fn run(context: &Context, args: &JobJsonArgs) -> Result<ExitCode> {
         .facts(args.id, &queue_of)
         .with_context(|| format!("cannot read job {}", args.id))?
         .ok_or_else(|| no_such_job(args.id))?;
-    let reasons = why(&facts, &here(&config, &facts));
+    let mut here = here(&config, &facts);
+    if !facts.state.is_ended() {
+        let (latency, _) = store.answer_time().context("cannot ask the database for its time")?;
+        let turn = store.wait_for_turn().map_err(|err| err.to_string());
+        here.slow = slow(latency, &turn).map(|(_, text)| text);
+    }
+    let reasons = why(&facts, &here);
     if args.json {
         let value = json!({
             "id": facts.id,

@@ -8,6 +8,7 @@ pub mod crontab;
 mod database_url;
 mod definitions;
 mod error;
+pub mod installed;
 mod lines;
 mod nearest;
 mod node;

@@ -15,6 +15,7 @@ mod builtin;
 mod definition;
 pub mod duration;
 mod expression;
+pub mod health;
 mod host;
 pub mod instant;
 mod outcome;

@@ -37,6 +37,7 @@ mod schema;
 mod sessions;
 mod sql;
 mod startable;
+mod status;
 mod tls;
 mod trim;
 mod why;

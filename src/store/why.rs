@@ -218,15 +218,7 @@ impl Store {
 
     fn holds(&mut self, name: &str, queue: Option<&str>) -> Result<Vec<Hold>, StoreError> {
         let pauses = self.pauses()?.into_iter().filter(|pause| pause.holds(name, queue.unwrap_or_default()));
-        Ok(pauses
-            .map(|pause| Hold {
-                scope: pause.scope,
-                since: pause.paused_at,
-                until: pause.until_at,
-                by: pause.paused_by,
-                reason: pause.reason,
-            })
-            .collect())
+        Ok(pauses.map(Hold::from).collect())
     }
 
     fn prerequisites_of(&mut self, id: i64, state: State) -> Result<Vec<(Other, On)>, StoreError> {

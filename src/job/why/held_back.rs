@@ -24,6 +24,13 @@ pub(super) fn held_back(facts: &Facts, here: &Here) -> Vec<Reason> {
             "mend that; the next tick goes on",
         ));
     }
+    if let Some(slow) = &here.slow {
+        reasons.push(Reason::new(
+            Kind::DatabaseSlow,
+            slow.clone(),
+            "ticks wait for it; find what keeps it: its load, locks of an application, the network between",
+        ));
+    }
     if let Some(Err(trouble)) = &here.slots {
         reasons.push(Reason::new(
             Kind::HostTrouble,
@@ -91,7 +98,21 @@ fn no_tick(facts: &Facts) -> Reason {
 fn unable(facts: &Facts, here: &Here, ticking: &[&Host]) -> Option<Reason> {
     if ticking.iter().any(|host| can(facts, here, host)) {
         // Somebody does it. That this host would not is worth a word, since this is where one looks.
-        return None;
+        if here.declared_queue.is_some() {
+            return None;
+        }
+        let able: Vec<&&Host> = ticking.iter().filter(|host| can(facts, here, host)).collect();
+        return Some(Reason::new(
+            Kind::UndeclaredHere,
+            format!(
+                "{} on this host ({}) does not declare `{}`; {} does",
+                here.config,
+                here.host,
+                facts.name,
+                shown(&able)
+            ),
+            "a tick there takes it; or declare it here too",
+        ));
     }
     let declaring: Vec<&&Host> = ticking.iter().filter(|host| host.declares(&facts.name)).collect();
     if declaring.is_empty() {

@@ -140,6 +140,8 @@ pub struct Here {
     pub limits: (Option<u32>, Option<u32>),
     /// Slots of this host: how many are free, of how many. Or what is wrong with the state folder.
     pub slots: Option<Result<(usize, usize), String>>,
+    /// That the database is slow, and how slow, if it is.
+    pub slow: Option<String>,
     /// Whether the runner that holds the job is alive; `None` where it is not of this host.
     pub is_runner_alive: Option<bool>,
 }
@@ -161,10 +163,12 @@ pub enum Kind {
     QueueLimit,
     NameLimit,
     Undeclared,
+    UndeclaredHere,
     QueueNotServed,
     Disabled,
     NoTick,
     HostTrouble,
+    DatabaseSlow,
     NoSlot,
     RootCancelled,
     Running,
@@ -193,10 +197,12 @@ impl Kind {
             Self::QueueLimit => "queue_limit",
             Self::NameLimit => "name_limit",
             Self::Undeclared => "undeclared",
+            Self::UndeclaredHere => "undeclared_here",
             Self::QueueNotServed => "queue_not_served",
             Self::Disabled => "disabled",
             Self::NoTick => "no_tick",
             Self::HostTrouble => "host_trouble",
+            Self::DatabaseSlow => "database_slow",
             Self::NoSlot => "no_slot",
             Self::RootCancelled => "root_cancelled",
             Self::Running => "running",
@@ -263,7 +269,8 @@ impl Other {
 }
 
 /// `2026-03-01 02:00:00 UTC`.
-pub(super) fn clock(at: DateTime<Utc>) -> String {
+#[must_use]
+pub(in crate::job) fn clock(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 

@@ -45,6 +45,14 @@ fn new(facts: &Facts, here: &Here) -> Vec<Reason> {
     reasons
 }
 
+/// When a tick looks at a job all of whose prerequisites have ended.
+fn settled(facts: &Facts, what: &str) -> String {
+    match facts.lease_until.filter(|at| *at > facts.now) {
+        Some(at) => format!("the first tick after {} looks at it again and {what}", clock(at)),
+        None => format!("the next tick {what}"),
+    }
+}
+
 fn waiting(facts: &Facts, here: &Here) -> Vec<Reason> {
     let mut reasons: Vec<Reason> = Vec::new();
     let mut is_over = false;
@@ -62,7 +70,7 @@ fn waiting(facts: &Facts, here: &Here) -> Vec<Reason> {
                     Reason::new(
                         Kind::Unsettled,
                         format!("it was to start after job {}, which no longer exists", other.id),
-                        "nothing starts it any more: the next tick cancels it",
+                        format!("nothing starts it any more: {}", settled(facts, "cancels it")),
                     )
                     .about([other]),
                 );
@@ -82,7 +90,7 @@ fn waiting(facts: &Facts, here: &Here) -> Vec<Reason> {
                     Reason::new(
                         Kind::Unsettled,
                         format!("it was to start when {} would {wish}, and that is {state}", other.shown()),
-                        "nothing starts it any more: the next tick cancels it",
+                        format!("nothing starts it any more: {}", settled(facts, "cancels it")),
                     )
                     .about([other]),
                 );
@@ -94,10 +102,7 @@ fn waiting(facts: &Facts, here: &Here) -> Vec<Reason> {
         reasons.push(Reason::new(
             Kind::Unsettled,
             "all that it waited for has ended as asked",
-            match facts.lease_until.filter(|at| *at > facts.now) {
-                Some(at) => format!("the first tick after {} looks at it again and moves it on", clock(at)),
-                None => "the next tick moves it on".to_owned(),
-            },
+            settled(facts, "moves it on"),
         ));
     }
     if !is_over {
