@@ -17,6 +17,7 @@ mod harness;
 mod hooks;
 mod limits;
 mod lost_orders;
+mod metrics;
 mod migrate;
 mod model;
 mod once;

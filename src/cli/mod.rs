@@ -12,7 +12,7 @@ use crate::job::{On, State, duration, instant};
 mod operate;
 mod shop;
 
-pub use operate::{JobJsonArgs, StatusArgs};
+pub use operate::{JobJsonArgs, MetricsArgs, StatusArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -120,6 +120,10 @@ pub enum Command {
     #[command(after_help = "Examples:\n  */5 * * * * duly sessions write-stat      (in a crontab)\n  \
                             duly sessions show --since '1 day'")]
     Sessions(SessionsArgs),
+    /// Figures for Prometheus: queues, ends, durations, hosts, the database
+    #[command(after_help = "Examples:\n  duly metrics\n  \
+                            * * * * * duly metrics --textfile /var/lib/prometheus/node-exporter/duly.prom      (in a crontab)")]
+    Metrics(MetricsArgs),
     /// Create or update the tables
     #[command(after_help = "Example:\n  duly migrate --dry-run")]
     Migrate(MigrateArgs),

@@ -1,5 +1,6 @@
 //! The arguments of the commands that an administrator sees to a running system with; no behaviour.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -28,4 +29,12 @@ pub struct StatusArgs {
     /// How long a job may be startable before that is a warning
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
     pub max_wait: Duration,
+}
+
+/// Arguments of `metrics`.
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Write to FILE, in one piece, for the textfile collector of `node_exporter`; its name must end in .prom
+    #[arg(long, value_name = "FILE")]
+    pub textfile: Option<PathBuf>,
 }

@@ -12,6 +12,7 @@ mod graph;
 mod jobs;
 mod list;
 mod lost_orders;
+mod metrics;
 mod migrate;
 mod next;
 mod pause;
@@ -130,6 +131,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::ProcessLostOrders(args) => process_lost_orders::run(&context, &args),
         Command::LostOrders(args) => lost_orders::run(&context, args),
         Command::Sessions(args) => sessions::run(&context, &args),
+        Command::Metrics(args) => metrics::run(&context, &args),
         Command::Migrate(args) => migrate::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
