@@ -9,8 +9,10 @@ use clap_complete::Shell;
 
 use crate::job::{On, State, duration, instant};
 
+mod operate;
 mod shop;
 
+pub use operate::{JobJsonArgs, MetricsArgs, StatusArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -68,6 +70,14 @@ pub enum Command {
     /// One job whole: attempts, prerequisites, output
     #[command(after_help = "Example:\n  duly show 42 --follow")]
     Show(ShowArgs),
+    /// Whether all is well: hosts, queues, failures, pauses; exits with 3 when something is wrong
+    #[command(
+        after_help = "Examples:\n  duly status\n  duly status --nagios      (as a monitoring plugin: one line, and 0, 1, 2 or 3)"
+    )]
+    Status(StatusArgs),
+    /// Why a job is not running, and what would start it
+    #[command(after_help = "Example:\n  duly why 42")]
+    Why(JobJsonArgs),
     /// Cancel a job; one that runs is stopped, wherever it runs
     #[command(after_help = "Example:\n  duly cancel 42")]
     Cancel(CancelArgs),
@@ -110,6 +120,10 @@ pub enum Command {
     #[command(after_help = "Examples:\n  */5 * * * * duly sessions write-stat      (in a crontab)\n  \
                             duly sessions show --since '1 day'")]
     Sessions(SessionsArgs),
+    /// Figures for Prometheus: queues, ends, durations, hosts, the database
+    #[command(after_help = "Examples:\n  duly metrics\n  \
+                            * * * * * duly metrics --textfile /var/lib/prometheus/node-exporter/duly.prom      (in a crontab)")]
+    Metrics(MetricsArgs),
     /// Create or update the tables
     #[command(after_help = "Example:\n  duly migrate --dry-run")]
     Migrate(MigrateArgs),

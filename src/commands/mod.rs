@@ -12,6 +12,7 @@ mod graph;
 mod jobs;
 mod list;
 mod lost_orders;
+mod metrics;
 mod migrate;
 mod next;
 mod pause;
@@ -26,6 +27,8 @@ mod sessions;
 mod shop_job;
 mod show;
 mod start;
+mod status;
+mod why;
 
 use std::io::Write as _;
 
@@ -114,6 +117,8 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Next(args) => next::run(&context, &args),
         Command::List(args) => list::run(&context, args),
         Command::Show(args) => show::run(&context, &args),
+        Command::Status(args) => status::run(&context, &args),
+        Command::Why(args) => why::run(&context, &args),
         Command::Cancel(args) => cancel::run(&context, &args),
         Command::Retry(args) => retry::run(&context, &args),
         Command::Child(args) => child::run(&context, args),
@@ -126,6 +131,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::ProcessLostOrders(args) => process_lost_orders::run(&context, &args),
         Command::LostOrders(args) => lost_orders::run(&context, args),
         Command::Sessions(args) => sessions::run(&context, &args),
+        Command::Metrics(args) => metrics::run(&context, &args),
         Command::Migrate(args) => migrate::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
         Command::Completions(args) => completions::run(&args),

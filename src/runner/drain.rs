@@ -31,6 +31,9 @@ const DUTY: Duration = Duration::from_secs(1);
 /// How long a claimed job may wait for a worker.
 const UNBEGUN: Duration = Duration::from_secs(1);
 
+/// From how long on what a tick took is recorded.
+const BUSY: Duration = Duration::from_secs(1);
+
 /// Results written in one transaction, at most.
 pub(super) const BATCH: usize = 32;
 
@@ -127,6 +130,7 @@ impl Drain {
                 drain.trouble = drain.trouble.or(Some(anyhow!("a thread of the runner failed")));
             }
         }
+        drain.note_busy_tick();
         match drain.trouble {
             Some(trouble) if drain.report.signal.is_none() => Err(trouble),
             Some(trouble) => {
@@ -134,6 +138,18 @@ impl Drain {
                 Ok(drain.report)
             }
             None => Ok(drain.report),
+        }
+    }
+
+    /// Records for the metrics what a tick took that lasted; one that did not pays no transaction for it.
+    fn note_busy_tick(&mut self) {
+        let took = self.tick.began.elapsed();
+        if took < BUSY || self.trouble.is_some() {
+            return;
+        }
+        let renewals = self.under_way.renewals();
+        if let Err(err) = self.tick.store.record_busy_tick(&self.tick.key, took, renewals) {
+            log::debug!("what this tick took is not recorded: {err}");
         }
     }
 
