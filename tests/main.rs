@@ -19,6 +19,7 @@ mod limits;
 mod lost_orders;
 mod migrate;
 mod model;
+mod network;
 mod once;
 mod plans;
 mod queries;

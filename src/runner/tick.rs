@@ -30,7 +30,8 @@ pub fn run(config: Config, mut options: TickOptions) -> Result<TickReport> {
     if options.queues.is_empty() {
         options.queues.clone_from(&config.queues);
     }
-    let store = super::connect(&config)?;
+    let mut store = super::connect(&config)?;
+    store.set_limit(Some(super::patience(&config)));
     let mut tick = Tick {
         config: Arc::new(config),
         options,

@@ -38,6 +38,7 @@ mod sql;
 mod startable;
 mod tls;
 mod trim;
+mod watchdog;
 
 pub use cancel::Cancelled;
 pub use claim::{ClaimRequest, Claimed, Claims};

@@ -15,7 +15,7 @@ use diesel::{Connection, MysqlConnection, QueryResult, RunQueryDsl, SqliteConnec
 use tempfile::TempDir;
 use url::Url;
 
-use super::Server;
+use super::{Proxy, Server};
 
 /// A kind of database that everything has to work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) enum Backend {
 pub(crate) struct Database {
     backend: Backend,
     url: String,
+    /// Where `duly` connects, if that is elsewhere than where the test does.
+    detour: Option<String>,
     password: String,
     /// On a server: its administrator, and the database's name, which is its user's name too.
     server: Option<(Url, String)>,
@@ -54,7 +56,14 @@ impl Database {
     /// A SQLite file, which is made when it is first connected to.
     pub(crate) fn in_file(path: &Path) -> Database {
         let url = format!("sqlite://{}", path.to_str().expect("a UTF-8 path"));
-        Database { backend: Backend::Sqlite, url, password: String::new(), server: None, _folder: None }
+        Database {
+            backend: Backend::Sqlite,
+            url,
+            detour: None,
+            password: String::new(),
+            server: None,
+            _folder: None,
+        }
     }
 
     /// An empty database on a server, with a user who may do everything in it and nothing outside.
@@ -65,6 +74,7 @@ impl Database {
         let database = Database {
             backend: Backend::MariaDb,
             url: server.url(&name, &password, &name).into(),
+            detour: None,
             password: password.clone(),
             server: Some((server.admin().clone(), name.clone())),
             _folder: None,
@@ -81,9 +91,18 @@ impl Database {
         self.backend
     }
 
+    /// The same, with `duly` sent through a proxy and the test going straight there.
+    #[must_use]
+    pub(crate) fn through(mut self, proxy: &Proxy) -> Database {
+        let mut url = Url::parse(&self.url).expect("a URL of a server");
+        url.set_port(Some(proxy.port())).expect("a URL with a host");
+        self.detour = Some(url.into());
+        self
+    }
+
     /// The URL for `database:` in jobs.yaml, `--database-url` and `DATABASE_URL`, with the password in it.
     pub(crate) fn url(&self) -> &str {
-        &self.url
+        self.detour.as_ref().unwrap_or(&self.url)
     }
 
     /// The password in the URL, which must never be printed; empty on SQLite.

@@ -157,6 +157,11 @@ impl Server {
         url
     }
 
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.base.port().unwrap_or(3306)
+    }
+
     /// The server's socket, for those that want to connect through it.
     pub(crate) fn socket(&self) -> PathBuf {
         self.private.as_ref().expect("only a server started here has a known socket").folder.join("socket")
