@@ -133,3 +133,82 @@ fn whichever_commit_of_a_tick_goes_wrong_each_job_is_done_once() {
         }
     }
 }
+
+/// Seen failing with `insert_once` a plain unit: the command fails, and whoever tries again puts a second job in.
+#[test]
+fn whichever_commit_of_a_producer_goes_wrong_its_job_is_put_in_once() {
+    for fault in [CommitFault::AnswerLost, CommitFault::Unsent, CommitFault::Half] {
+        let (proxy, s) = behind_a_proxy();
+        s.set_jobs("jobs:\n  job: {command: ['true'], depending_jobs: {after: {command: ['true']}}}\n  other: {command: ['true']}\n");
+        s.duly(["start", "job"]).stdout("1\n").status(0);
+        s.duly(["run"]).status(0);
+        let mut struck = 0;
+        for words in [
+            vec!["enqueue", "job"],
+            vec!["start", "job"],
+            vec!["retry", "1"],
+            vec!["enqueue", "other", "--after", "1"],
+            vec!["run-job", "other"],
+        ] {
+            for passed in 0.. {
+                let before = s.database().value("SELECT COUNT(*) FROM duly_job");
+                proxy.at_commit(passed, fault);
+                let output = s.duly(&words).output();
+                let why = format!("{fault:?} at commit {passed} of `duly {}`\n{output}", words.join(" "));
+                let made: Vec<String> = s
+                    .database()
+                    .rows(&format!("SELECT id FROM duly_job ORDER BY id LIMIT 9 OFFSET {before}"))
+                    .into_iter()
+                    .filter_map(|mut row| row.remove(0))
+                    .collect();
+                if words[0] == "run-job" && made.is_empty() && proxy.has_struck() {
+                    // It failed while it was tidying up, before it put anything in.
+                    assert_eq!(output.status.code(), Some(1), "{why}");
+                    struck += 1;
+                    continue;
+                }
+                assert!(output.status.success(), "{why}");
+                assert_eq!(made.len(), if words.contains(&"other") { 1 } else { 2 }, "{why}");
+                if words[0] != "run-job" {
+                    assert_eq!(output.stdout.trim(), made[0], "{why}");
+                }
+                if !proxy.has_struck() {
+                    break;
+                }
+                struck += 1;
+            }
+        }
+        assert!(struck >= 5, "each command has a commit: {struck}");
+    }
+}
+
+/// Seen failing with `insert_once` a plain unit.
+#[test]
+fn whichever_commit_of_a_calling_command_goes_wrong_it_has_one_child_and_one_dependent() {
+    for fault in [CommitFault::AnswerLost, CommitFault::Unsent] {
+        for passed in 0..4 {
+            let (proxy, s) = behind_a_proxy();
+            let duly = env!("CARGO_BIN_EXE_duly");
+            s.set_jobs(&format!("jobs:
+  root: {{command: [sh, -ec, 'touch running; while [ ! -e go ]; do sleep 0.05; done; {duly} child leaf; {duly} dependent last'], max_attempts: 1}}
+  leaf: {{command: ['true']}}
+  last: {{command: ['true']}}
+"));
+            s.duly(["start", "root"]).stdout("1\n").status(0);
+            let runner = s.duly(["run"]).spawn();
+            wait_until("the root runs", SOON, || s.path("running").exists());
+            proxy.at_commit(passed, fault);
+            s.file("go", "");
+            let output = runner.wait();
+            assert!(output.status.success(), "{fault:?} at commit {passed}\n{output}");
+            s.duly(["run"]).output();
+            assert_eq!(
+                s.database().value(
+                    "SELECT GROUP_CONCAT(name, ' ', state, ' ', attempts ORDER BY name) FROM duly_job"
+                ),
+                "last success 1,leaf success 1,root success 1",
+                "{fault:?} at commit {passed}\n{output}"
+            );
+        }
+    }
+}

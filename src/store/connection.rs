@@ -13,6 +13,7 @@ use diesel::sqlite::{Sqlite, SqliteConnection};
 use diesel::{Connection, QueryResult, RunQueryDsl};
 use url::Url;
 
+use super::certain::Inserted;
 use super::error::{StoreError, from_mysql, from_sqlite};
 use super::sql::Sql;
 use super::startable::Crowd;
@@ -51,6 +52,8 @@ pub struct Store {
     /// A MySQL session that has run a unit stays at `autocommit=0`, which spares each unit its `BEGIN`.
     manual_commit: bool,
     in_unit: bool,
+    /// The last job that was inserted.
+    pub(super) inserted: Option<Inserted>,
     pub(super) crowd: Crowd,
 }
 
@@ -90,6 +93,7 @@ impl Store {
             watched,
             manual_commit: false,
             in_unit: false,
+            inserted: None,
             crowd: Crowd::default(),
         })
     }

@@ -9,6 +9,7 @@
 
 mod adopt;
 mod cancel;
+mod certain;
 mod claim;
 mod connection;
 mod content_changes;
