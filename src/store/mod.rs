@@ -9,6 +9,7 @@
 
 mod adopt;
 mod cancel;
+mod certain;
 mod claim;
 mod connection;
 mod content_changes;
@@ -41,6 +42,7 @@ mod startable;
 mod status;
 mod tls;
 mod trim;
+mod watchdog;
 mod why;
 
 pub use cancel::Cancelled;
