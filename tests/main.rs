@@ -11,6 +11,7 @@ mod clean_up;
 mod cli_errors;
 mod cli_help;
 mod crash;
+mod daemon;
 mod enqueue;
 mod execute;
 mod harness;
