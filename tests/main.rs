@@ -12,6 +12,7 @@ mod cli_errors;
 mod cli_help;
 mod clusters;
 mod crash;
+mod daemon;
 mod enqueue;
 mod execute;
 mod harness;

@@ -12,7 +12,7 @@ use crate::job::{On, State, duration, instant};
 mod operate;
 mod shop;
 
-pub use operate::{JobJsonArgs, MetricsArgs, StatusArgs};
+pub use operate::{DaemonArgs, JobJsonArgs, MetricsArgs, StatusArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -127,6 +127,9 @@ pub enum Command {
     /// Create or update the tables
     #[command(after_help = "Example:\n  duly migrate --dry-run")]
     Migrate(MigrateArgs),
+    /// Ticks without cron, until SIGTERM: for containers and service managers
+    #[command(after_help = "Examples:\n  duly daemon\n  duly daemon --interval 5s --queue mail")]
+    Daemon(DaemonArgs),
     /// Check jobs.yaml, and a crontab, without a database
     #[command(after_help = "Example:\n  crontab -l | duly check --crontab -")]
     Check(CheckArgs),
