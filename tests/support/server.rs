@@ -62,6 +62,7 @@ pub(crate) struct Server {
 struct Private {
     folder: PathBuf,
     port: u16,
+    options: Vec<String>,
     guardian: Option<Child>,
 }
 
@@ -86,6 +87,11 @@ impl Server {
 
     /// A MariaDB of the caller's own, for tests that take the database away. It ends with the value.
     pub(crate) fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    /// The same, with options of the server's own.
+    pub(crate) fn start_with(options: &[String]) -> Server {
         assert!(
             find_program("mariadbd").is_some() && find_program("mariadb-install-db").is_some(),
             "no mariadbd here: run the tests by `make test`, which installs it, or `apt-get install mariadb-server-core mariadb-client-core`"
@@ -98,7 +104,8 @@ impl Server {
             .query_pairs_mut()
             .append_pair("unix_socket", folder.join("socket").to_str().expect("a UTF-8 path"));
         let base = Url::parse(&format!("mysql://127.0.0.1:{port}/")).expect("a URL");
-        let mut server = Server { admin, base, private: Some(Private { folder, port, guardian: None }) };
+        let mut server = Server { admin, base, private: None };
+        server.private = Some(Private { folder, port, options: options.to_vec(), guardian: None });
         server.start_again();
         server
     }
@@ -201,6 +208,7 @@ impl Private {
         command.args(["--default-time-zone=-08:00", "--max-connections=500"]);
         command.args(["--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=64M"]);
         command.args(["--innodb-log-file-size=32M", "--performance-schema=OFF"]);
+        command.args(&self.options);
         // Its own process group: Ctrl-C at the terminal ends the tests, and their end ends the server.
         command.process_group(0).env("PATH", search_path()).stdin(Stdio::piped());
         command.stdout(Stdio::null()).stderr(Stdio::null());
