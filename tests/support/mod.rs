@@ -10,7 +10,7 @@ mod stranger;
 mod user;
 mod wait;
 
-pub(crate) use database::{Backend, Database};
+pub(crate) use database::{Backend, Database, Session};
 pub(crate) use sandbox::{Output, Running, Sandbox};
 pub(crate) use server::Server;
 pub(crate) use stranger::as_stranger;
