@@ -3,13 +3,25 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::plain::rfc3339;
+use super::plain::{is_obeyed, rfc3339};
 use crate::store::{AttemptRow, Edge, Job};
 
-/// A value as text that ends with a line end.
+/// A value as text that ends with a line end, and that no terminal obeys: what JSON lets stand as it is, though a
+/// terminal may act on it, is written as `\uXXXX`. That is the same value to whoever reads it.
 #[must_use]
 pub fn text(value: &Value) -> String {
-    format!("{value:#}\n")
+    use std::fmt::Write as _;
+    let mut safe = String::new();
+    for c in format!("{value:#}\n").chars() {
+        if c == '\n' || !is_obeyed(c) {
+            safe.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let (Ok(()) | Err(_)) = write!(safe, "\\u{unit:04x}");
+            }
+        }
+    }
+    safe
 }
 
 /// An array that is written element by element, as [`text`] would write it whole.
@@ -24,7 +36,7 @@ impl Array {
     pub fn element(&mut self, value: &Value) -> String {
         let before = if self.has_elements { ",\n  " } else { "[\n  " };
         self.has_elements = true;
-        format!("{before}{}", format!("{value:#}").replace('\n', "\n  "))
+        format!("{before}{}", text(value).trim_end().replace('\n', "\n  "))
     }
 
     /// What stands after the last element.
@@ -79,5 +91,17 @@ mod tests {
             let parts: String = elements.iter().map(|value| array.element(value)).collect();
             assert_eq!(parts + array.end(), text(&Value::from(elements)));
         }
+    }
+
+    /// Seen failing with `text` giving what `serde_json` writes.
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_and_stays_the_same_value() {
+        let value = json!({ "a": "\u{1b}[2J \u{9b}31m \u{7f} \u{202e} \u{e0041} \n ü ✓ 😀" });
+        let text = text(&value);
+        assert!(
+            !text.contains(['\u{1b}', '\u{9b}', '\u{7f}', '\u{202e}']) && text.contains("ü ✓ 😀"),
+            "{text}"
+        );
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 }

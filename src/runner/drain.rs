@@ -285,7 +285,22 @@ impl Drain {
                 return Ok(());
             }
         };
+        if let Some(newer) = crate::store::newer_version(probe.schema.as_deref()) {
+            self.make_way(newer);
+            return Ok(());
+        }
         self.may_claim |= self.tick.prepare(&probe, false);
         Ok(())
+    }
+
+    /// A newer Duly has migrated the database: what runs may end and is recorded, since migrations only add; nothing
+    /// begins any more.
+    fn make_way(&mut self, newer: &str) {
+        self.hand_back.extend(self.queue.take_back(Duration::ZERO));
+        self.trouble = Some(anyhow!(
+            "the database {} has got schema {newer} of a newer Duly meanwhile: what ran was finished and nothing more \
+             was started; install the newer version on this host",
+            self.tick.config.database
+        ));
     }
 }

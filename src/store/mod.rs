@@ -67,5 +67,5 @@ pub use query::{AttemptRow, Edge, Job, ListFilter, OutputRow, Place};
 pub use rescue::Expired;
 pub use roots::Calling;
 pub use schedule::{Made, ScheduleRow, Target};
-pub use schema::{MigrationState, wanted_version};
+pub use schema::{MigrationState, newer_version, wanted_version};
 pub use sessions::SessionStat;

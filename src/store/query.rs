@@ -132,10 +132,14 @@ impl Job {
     }
 }
 
-/// With `{run_at}` for a text of [`Store::readable`]: that column an application may have written anyhow.
-const COLUMNS: &str = "id, name, state, queue, priority, params, target_type, target_id, \
-     attempts, max_attempts, {run_at} AS run_at, created_at, started_at, finished_at, duration_ms, outcome, exit_code, \
-     signal_number, reason, root_id, retry_of, scheduled_for, \
+/// Bytes of params that are read at most; no command line can hold more.
+pub(super) const LONGEST_PARAMS: u32 = 1 << 20;
+
+/// With a name in braces for a column that an application may have written anyhow: times go through [`Store::readable`].
+const COLUMNS: &str = "id, name, state, queue, priority, {params} AS params, target_type, target_id, \
+     attempts, max_attempts, {run_at} AS run_at, {created_at} AS created_at, {started_at} AS started_at, \
+     {finished_at} AS finished_at, duration_ms, outcome, exit_code, signal_number, reason, root_id, retry_of, \
+     {scheduled_for} AS scheduled_for, \
      COALESCE(progress, CASE WHEN children > 0 THEN children_ended * 100 / children END) AS progress, progress_text, host, fence";
 
 /// One attempt that ended.
@@ -245,7 +249,13 @@ impl ListFilter {
 
 impl Store {
     fn columns(&self) -> String {
-        COLUMNS.replace("{run_at}", &self.readable("run_at"))
+        // An application may have written any length: a list of such rows would be gigabytes.
+        let params = format!("CASE WHEN OCTET_LENGTH(params) > {LONGEST_PARAMS} THEN NULL ELSE params END");
+        ["run_at", "created_at", "started_at", "finished_at", "scheduled_for"]
+            .iter()
+            .fold(COLUMNS.replace("{params}", &params), |columns, time| {
+                columns.replace(&format!("{{{time}}}"), &self.readable(time))
+            })
     }
 
     /// The latest jobs, newest first; ended ones by when they ended if only one end state is asked for.
@@ -283,7 +293,7 @@ impl Store {
         }
         let wanted =
             if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-        let order = if filter.is_by_end() { "finished_at DESC, id DESC" } else { "id DESC" };
+        let order = if filter.is_by_end() { "duly_job.finished_at DESC, id DESC" } else { "id DESC" };
         let columns = self.columns();
         let query =
             format!("SELECT {columns} FROM duly_job {wanted} ORDER BY {order} LIMIT {}", filter.limit);
