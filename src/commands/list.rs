@@ -12,8 +12,10 @@ use crate::job::{State, duration};
 use crate::render::{self, Style, Table, utc_time};
 use crate::store::{Job, ListFilter};
 
+pub(super) const HEADINGS: [&str; 8] =
+    ["ID", "NAME", "STATE", "QUEUE", "ATTEMPT", "AT (UTC)", "TOOK", "RESULT"];
+
 pub(super) fn run(context: &Context, args: ListArgs) -> Result<ExitCode> {
-    let (_, mut store) = context.open()?;
     let filter = ListFilter {
         state: args.state,
         queue: args.queue,
@@ -21,13 +23,17 @@ pub(super) fn run(context: &Context, args: ListArgs) -> Result<ExitCode> {
         since: args.since,
         limit: args.limit,
     };
+    if args.watch {
+        return super::watch::run(context, filter);
+    }
+    let (_, mut store) = context.open()?;
     let jobs = store.list(&filter).context("cannot list jobs")?;
     if args.json {
         let list: Value = jobs.iter().map(render::json::job).collect();
         render::answer(&render::json::text(&list))?;
         return Ok(ExitCode::Success);
     }
-    let mut table = Table::new(&["ID", "NAME", "STATE", "QUEUE", "ATTEMPT", "AT (UTC)", "TOOK", "RESULT"]);
+    let mut table = Table::new(&HEADINGS);
     for job in &jobs {
         table.row(as_row(job));
     }
@@ -45,7 +51,7 @@ pub(super) const fn style(state: State) -> Style {
     }
 }
 
-fn as_row(job: &Job) -> [(String, Style); 8] {
+pub(super) fn as_row(job: &Job) -> [(String, Style); 8] {
     let at = match job.state {
         State::Delayed | State::Waiting => job.run_at,
         _ => job.finished_at.or(job.started_at).or(job.run_at).or(job.created_at),

@@ -12,6 +12,7 @@ mod graph;
 mod jobs;
 mod list;
 mod lost_orders;
+mod man;
 mod migrate;
 mod next;
 mod pause;
@@ -26,6 +27,7 @@ mod sessions;
 mod shop_job;
 mod show;
 mod start;
+mod watch;
 
 use std::io::Write as _;
 
@@ -129,6 +131,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Migrate(args) => migrate::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Bound(args) => bound::run(&args),
     }
 }

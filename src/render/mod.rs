@@ -5,6 +5,7 @@
 pub mod json;
 mod plain;
 mod progress;
+pub mod screen;
 mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};

@@ -6,11 +6,13 @@
 mod database;
 mod sandbox;
 mod server;
+mod terminal;
 mod wait;
 
 pub(crate) use database::{Backend, Database};
 pub(crate) use sandbox::{Output, Running, Sandbox};
 pub(crate) use server::Server;
+pub(crate) use terminal::Terminal;
 pub(crate) use wait::wait_until;
 
 /// Makes of each test function one test per database: `name::sqlite` and `name::mariadb`.
