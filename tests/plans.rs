@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::support::{Backend, Sandbox, Server};
 
 /// Tables with a row per pause, schedule, host or migration: these may be read whole. The others grow with use.
-const SMALL: [&str; 4] = ["duly_pause", "duly_schedule", "duly_runner", "duly_migration"];
+const SMALL: [&str; 6] =
+    ["duly_pause", "duly_schedule", "duly_runner", "duly_host", "duly_metric", "duly_migration"];
 
 const JOBS: &str = "jobs:\n  hello: {command: [echo, hello], depending_jobs: {after: {command: ['true']}}}\n  often: {command: ['true'], schedule: '* * * * *'}\n";
 

@@ -10,9 +10,11 @@ use clap_complete::Shell;
 use crate::job::{On, State, duration, instant};
 
 mod man;
+mod operate;
 mod shop;
 
 pub use man::ManArgs;
+pub use operate::{JobJsonArgs, StatusArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -70,6 +72,14 @@ pub enum Command {
     /// One job whole: attempts, prerequisites, output
     #[command(after_help = "Example:\n  duly show 42 --follow")]
     Show(ShowArgs),
+    /// Whether all is well: hosts, queues, failures, pauses; exits with 3 when something is wrong
+    #[command(
+        after_help = "Examples:\n  duly status\n  duly status --nagios      (as a monitoring plugin: one line, and 0, 1, 2 or 3)"
+    )]
+    Status(StatusArgs),
+    /// Why a job is not running, and what would start it
+    #[command(after_help = "Example:\n  duly why 42")]
+    Why(JobJsonArgs),
     /// Cancel a job; one that runs is stopped, wherever it runs
     #[command(after_help = "Example:\n  duly cancel 42")]
     Cancel(CancelArgs),

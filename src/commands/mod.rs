@@ -27,7 +27,9 @@ mod sessions;
 mod shop_job;
 mod show;
 mod start;
+mod status;
 mod watch;
+mod why;
 
 use std::io::Write as _;
 
@@ -116,6 +118,8 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Next(args) => next::run(&context, &args),
         Command::List(args) => list::run(&context, args),
         Command::Show(args) => show::run(&context, &args),
+        Command::Status(args) => status::run(&context, &args),
+        Command::Why(args) => why::run(&context, &args),
         Command::Cancel(args) => cancel::run(&context, &args),
         Command::Retry(args) => retry::run(&context, &args),
         Command::Child(args) => child::run(&context, args),

@@ -26,4 +26,4 @@ pub mod slots;
 pub mod state_dir;
 pub mod stop;
 
-pub use identity::{boot_id, host, new_owner, who};
+pub use identity::{boot_id, host, is_running, new_owner, who};

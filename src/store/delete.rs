@@ -206,6 +206,14 @@ impl Store {
             return Ok(counted.first().and_then(|row| u64::try_from(row.id).ok()).unwrap_or(0));
         }
         let sql = Sql::new(format!("DELETE {old}")).bind(-micros(age));
-        Ok(self.execute(&sql)? as u64)
+        let forgotten = self.execute(&sql)? as u64;
+        // What is known of a host goes with it; of one that could never tick, too.
+        let rest = format!(
+            "DELETE FROM duly_host WHERE host NOT IN (SELECT host FROM duly_runner) \
+             AND (trouble_at IS NULL OR trouble_at < {})",
+            self.now_plus()
+        );
+        self.execute(&Sql::new(rest).bind(-micros(age)))?;
+        Ok(forgotten)
     }
 }

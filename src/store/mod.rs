@@ -19,6 +19,7 @@ mod error;
 mod finish;
 mod heartbeat;
 mod hooks;
+mod hosts;
 mod limits;
 mod lost_order_changes;
 mod lost_order_ends;
@@ -36,8 +37,10 @@ mod schema;
 mod sessions;
 mod sql;
 mod startable;
+mod status;
 mod tls;
 mod trim;
+mod why;
 
 pub use cancel::Cancelled;
 pub use claim::{ClaimRequest, Claimed, Claims};

@@ -11,6 +11,7 @@ use super::connection::Store;
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, StoredTime};
+use crate::job::why::Hold;
 
 /// What may be paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,18 @@ pub struct Pause {
     /// Why.
     #[diesel(sql_type = Nullable<Text>)]
     pub reason: Option<String>,
+}
+
+impl From<Pause> for Hold {
+    fn from(pause: Pause) -> Self {
+        Self {
+            scope: pause.scope,
+            since: pause.paused_at,
+            until: pause.until_at,
+            by: pause.paused_by,
+            reason: pause.reason,
+        }
+    }
 }
 
 impl Pause {
