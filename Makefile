@@ -10,7 +10,7 @@ CARGO_DEB := 3.8.0
 LINK ?= static
 LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
 
-.PHONY: help demo test check bench bench-quick install deb check-deb build-packages server-packages bench-packages manual-packages deb-packages \
+.PHONY: help demo test check bench bench-quick install deb check-deb build-packages server-packages bench-packages manual-packages recipe-packages deb-packages \
 	chroot-packages client
 
 help:
@@ -28,7 +28,7 @@ demo: build-packages client
 	$(LINKING) cargo build --release --locked
 	@sh examples/demo $(TARGET)/release/duly $(TARGET)/demo
 
-test: build-packages server-packages manual-packages
+test: build-packages server-packages manual-packages recipe-packages
 	cargo test --locked
 
 check: build-packages
@@ -113,6 +113,11 @@ bench-packages:
 # What shows manual pages, which the tests ask for its opinion of ours.
 manual-packages:
 	$(call installed,testing the manual,command -v groff,groff-base,groff)
+
+# The languages that the recipes are in, each with its client of MySQL; and what they call. A node that is there already is
+# kept, wherever it is from; Debian's module of its client needs none of Debian's own.
+recipe-packages:
+	$(call installed,testing the recipes,php -r 'exit(extension_loaded("pdo_mysql") ? 0 : 1);' && /usr/bin/python3 -c 'import pymysql' && ruby -e 'require "mysql2"' && NODE_PATH=/usr/share/nodejs node -e 'require("mysql")' && go version && [ -d /usr/share/gocode/src/github.com/go-sql-driver/mysql ] && command -v mariadb-dump && command -v curl,php-cli php-mysql python3-pymysql ruby ruby-mysql2 node-mysql golang-go golang-github-go-sql-driver-mysql-dev mariadb-client curl ca-certificates,php-cli php-mysql python3-pymysql ruby ruby-mysql2 nodejs node-mysql golang-go golang-github-go-sql-driver-mysql-dev mariadb-client curl)
 
 # dpkg-shlibdeps finds out which libraries the program needs.
 deb-packages:

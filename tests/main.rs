@@ -23,6 +23,7 @@ mod model;
 mod once;
 mod plans;
 mod queries;
+mod recipes;
 mod refresh_cache;
 mod roots;
 mod schedule;
