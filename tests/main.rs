@@ -19,6 +19,7 @@ mod limits;
 mod lost_orders;
 mod man;
 mod migrate;
+mod migrating;
 mod model;
 mod once;
 mod plans;
