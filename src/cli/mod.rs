@@ -14,7 +14,7 @@ mod operate;
 mod shop;
 
 pub use man::ManArgs;
-pub use operate::{JobJsonArgs, StatusArgs};
+pub use operate::{DaemonArgs, JobJsonArgs, MetricsArgs, StatusArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -122,9 +122,16 @@ pub enum Command {
     #[command(after_help = "Examples:\n  */5 * * * * duly sessions write-stat      (in a crontab)\n  \
                             duly sessions show --since '1 day'")]
     Sessions(SessionsArgs),
+    /// Figures for Prometheus: queues, ends, durations, hosts, the database
+    #[command(after_help = "Examples:\n  duly metrics\n  \
+                            * * * * * duly metrics --textfile /var/lib/prometheus/node-exporter/duly.prom      (in a crontab)")]
+    Metrics(MetricsArgs),
     /// Create or update the tables
     #[command(after_help = "Example:\n  duly migrate --dry-run")]
     Migrate(MigrateArgs),
+    /// Ticks without cron, until SIGTERM: for containers and service managers
+    #[command(after_help = "Examples:\n  duly daemon\n  duly daemon --interval 5s --queue mail")]
+    Daemon(DaemonArgs),
     /// Check jobs.yaml, and a crontab, without a database
     #[command(after_help = "Example:\n  crontab -l | duly check --crontab -")]
     Check(CheckArgs),

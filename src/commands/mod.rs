@@ -6,6 +6,7 @@ mod check;
 mod child;
 mod clean_up;
 mod completions;
+mod daemon;
 mod dependent;
 mod enqueue;
 mod graph;
@@ -13,6 +14,7 @@ mod jobs;
 mod list;
 mod lost_orders;
 mod man;
+mod metrics;
 mod migrate;
 mod next;
 mod pause;
@@ -58,6 +60,8 @@ struct Refused(String);
 /// What every command starts from.
 struct Context {
     options: LoadOptions,
+    /// What was said about the log, for a process that is started with the same.
+    log_options: Vec<String>,
 }
 
 impl Context {
@@ -108,7 +112,10 @@ fn one_line(err: &clap::Error) -> String {
 ///
 /// Whatever stopped it; [`explain`] turns that into a line and an exit code.
 pub fn dispatch(cli: Cli) -> Result<ExitCode> {
-    let context = Context { options: LoadOptions { path: cli.config, database_url: cli.database_url } };
+    let mut log_options = vec!["--verbose".to_owned(); usize::from(cli.verbose)];
+    log_options.extend(cli.quiet.then(|| "--quiet".to_owned()));
+    let context =
+        Context { options: LoadOptions { path: cli.config, database_url: cli.database_url }, log_options };
     match cli.command {
         Command::Run(args) => run::run(&context, args),
         Command::RunJob(args) => run_job::run(&context, args),
@@ -132,7 +139,9 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::ProcessLostOrders(args) => process_lost_orders::run(&context, &args),
         Command::LostOrders(args) => lost_orders::run(&context, args),
         Command::Sessions(args) => sessions::run(&context, &args),
+        Command::Metrics(args) => metrics::run(&context, &args),
         Command::Migrate(args) => migrate::run(&context, &args),
+        Command::Daemon(args) => daemon::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -302,11 +302,13 @@ fn nagios(told: &Told) -> Result<ExitCode> {
     let last = overview.hosts.iter().filter_map(|host| host.last_tick_at).max();
     let seconds = |at: Option<DateTime<Utc>>| at.map_or(0, |at| (overview.now - at).num_seconds().max(0));
     let failed: u64 = overview.failing.iter().map(|failing| failing.failed + failing.stale).sum();
+    let verdict = overview.verdict(&told.findings);
     let mut text = format!(
         "DULY {word} - {} | pending={};;;0 running={};;;0 delayed={};;;0 waiting={};;;0 failed_24h={failed};;;0 oldest={}s;{};;0 \
          tick_age={}s;;{};0 latency={:.4}s;;;0\n",
         // A bar would begin the figures.
-        harmless(&overview.verdict(&told.findings)).replace(['\n', '|'], " "),
+        harmless(verdict.split_once(": ").map_or(verdict.as_str(), |(_, text)| text))
+            .replace(['\n', '|'], " "),
         of(State::Pending) + of(State::New),
         of(State::Running),
         of(State::Delayed),

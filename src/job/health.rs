@@ -415,9 +415,11 @@ impl Overview {
             );
         }
         for off in &self.backing_off {
-            let at = off
-                .since
-                .map_or_else(String::new, |at| format!(", the first is due in {}", length(at - self.now)));
+            let at = match off.since {
+                Some(at) if at > self.now => format!(", the first is due in {}", length(at - self.now)),
+                Some(_) => ", the first is due".to_owned(),
+                None => String::new(),
+            };
             let text = format!("`{}`: {} for another attempt{at}", off.name, waits_for(off.jobs));
             add(
                 Level::Note,

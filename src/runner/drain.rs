@@ -33,6 +33,9 @@ const UNBEGUN: Duration = Duration::from_secs(1);
 /// How long a result may wait for others to be written with it.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// From how long on what a tick took is recorded.
+const BUSY: Duration = Duration::from_secs(1);
+
 /// Results written in one transaction, at most.
 pub(super) const BATCH: usize = 32;
 
@@ -130,6 +133,7 @@ impl Drain {
                 drain.trouble = drain.trouble.or(Some(anyhow!("a thread of the runner failed")));
             }
         }
+        drain.note_busy_tick();
         match drain.trouble {
             Some(trouble) if drain.report.signal.is_none() => Err(trouble),
             Some(trouble) => {
@@ -137,6 +141,18 @@ impl Drain {
                 Ok(drain.report)
             }
             None => Ok(drain.report),
+        }
+    }
+
+    /// Records for the metrics what a tick took that lasted; one that did not pays no transaction for it.
+    fn note_busy_tick(&mut self) {
+        let took = self.tick.began.elapsed();
+        if took < BUSY || self.trouble.is_some() {
+            return;
+        }
+        let renewals = self.under_way.renewals();
+        if let Err(err) = self.tick.store.record_busy_tick(&self.tick.key, took, renewals) {
+            log::debug!("what this tick took is not recorded: {err}");
         }
     }
 
