@@ -13,6 +13,7 @@ mod graph;
 mod jobs;
 mod list;
 mod lost_orders;
+mod man;
 mod metrics;
 mod migrate;
 mod next;
@@ -29,6 +30,7 @@ mod shop_job;
 mod show;
 mod start;
 mod status;
+mod watch;
 mod why;
 
 use std::io::Write as _;
@@ -142,6 +144,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Daemon(args) => daemon::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Bound(args) => bound::run(&args),
     }
 }

@@ -6,6 +6,7 @@ mod exposition;
 pub mod json;
 mod plain;
 mod progress;
+pub mod screen;
 mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};

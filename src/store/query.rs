@@ -327,8 +327,18 @@ impl Store {
     ///
     /// When the database fails.
     pub fn outputs(&mut self, id: i64) -> Result<Vec<OutputRow>, StoreError> {
-        let query = "SELECT fence, body, truncated FROM duly_output WHERE job_id = ? ORDER BY fence";
-        self.rows(&Sql::new(query).bind(id))
+        self.outputs_from(id, 0)
+    }
+
+    /// The same, of the attempt with this fence and of later ones.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn outputs_from(&mut self, id: i64, fence: i64) -> Result<Vec<OutputRow>, StoreError> {
+        let query =
+            "SELECT fence, body, truncated FROM duly_output WHERE job_id = ? AND fence >= ? ORDER BY fence";
+        self.rows(&Sql::new(query).bind(id).bind(fence))
     }
 
     /// What job `id` waits or waited for.

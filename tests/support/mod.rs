@@ -8,6 +8,7 @@ mod proxy;
 mod sandbox;
 mod server;
 mod stranger;
+mod terminal;
 mod user;
 mod wait;
 
@@ -16,6 +17,7 @@ pub(crate) use proxy::{CommitFault, Proxy};
 pub(crate) use sandbox::{Output, Running, Sandbox};
 pub(crate) use server::{Kind, Server};
 pub(crate) use stranger::as_stranger;
+pub(crate) use terminal::Terminal;
 pub(crate) use user::User;
 pub(crate) use wait::wait_until;
 
