@@ -73,7 +73,12 @@ impl Drain {
     pub(super) fn run(tick: Tick) -> Result<TickReport> {
         let concurrency = tick.config.runner.concurrency;
         let mut slots = Slots::new(&tick.folder, concurrency);
-        let cannot = |folder: &Path| format!("cannot write in the state folder `{}`", folder.display());
+        let cannot = |folder: &Path| {
+            format!(
+                "cannot write in the state folder `{}` (make room, or set runner.state_dir)",
+                folder.display()
+            )
+        };
         if slots.take(1).with_context(|| cannot(&tick.folder))? == 0 {
             log::info!("all {concurrency} slots of this host are taken");
             return Ok(TickReport::default());
