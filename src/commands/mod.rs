@@ -32,6 +32,7 @@ mod show;
 mod stand;
 mod start;
 mod status;
+mod status_answer;
 mod systemd;
 mod why;
 
