@@ -64,7 +64,7 @@ fn difference(difference: TimeDelta) -> String {
 }
 
 fn hosts(hosts: &[Host], now: DateTime<Utc>) -> String {
-    let mut table = Table::new(&["HOST", "LAST TICK (UTC)", "AGO", "VERSION", "JOBS", "TROUBLE"]);
+    let mut table = Table::new(&["HOST", "LAST TICK (UTC)", "AGO", "VERSION", "NAMES", "TROUBLE"]);
     for host in hosts {
         let ago = host.last_tick_at.map_or_else(|| "-".to_owned(), |at| length(now - at));
         let style = if host.ticks(now) { Style::Good } else { Style::Bad };
