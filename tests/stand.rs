@@ -130,7 +130,7 @@ fn every_error_has_a_next_step() {
     }
 }
 
-/// Seen failing with the parts of a database taken for any text, and with croner's own words.
+/// Seen failing with croner's own words for the field.
 #[test]
 fn parts_of_a_database_and_a_field_out_of_bounds_have_an_answer() {
     let s = Sandbox::new(Backend::Sqlite)
