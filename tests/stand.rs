@@ -128,10 +128,14 @@ fn every_error_has_a_next_step() {
             "{arguments:?} leaves one alone:\n{output}"
         );
     }
-    let lines =
-        s.jobs("database: {host: localhost}\njobs:\n  a: {command: ['true'], schedule: '0 25 * * *'}\n");
-    lines
-        .duly(["check"])
+}
+
+/// Seen failing with croner's own words for the field.
+#[test]
+fn parts_of_a_database_and_a_field_out_of_bounds_have_an_answer() {
+    let s = Sandbox::new(Backend::Sqlite)
+        .jobs("database: {host: localhost}\njobs:\n  a: {command: ['true'], schedule: '0 25 * * *'}\n");
+    s.duly(["check"])
         .stderr_has("jobs.yaml:1: database: found a mapping, expected one URL, such as mysql://user:password@host:3306/shop")
         .stderr_has("its hour `25` is none; expected 0 to 23")
         .status(2);

@@ -181,9 +181,9 @@ fn check_ticks(crontab: &Crontab, config: &Config, last: usize, problems: &mut P
 
 /// Of lines that tick in turn within each minute, whether one seems to be missing.
 fn uneven(ticks: &[&Entry], problems: &mut Problems) {
-    let mut by_what: BTreeMap<(&str, &[String]), Vec<(u64, usize)>> = BTreeMap::new();
+    let mut by_what: BTreeMap<String, Vec<(u64, usize)>> = BTreeMap::new();
     for entry in ticks {
-        let what = (entry.schedule.as_str(), entry.duly_args.as_deref().unwrap_or_default());
+        let what = format!("{} {:?}", entry.schedule, entry.duly_args);
         by_what.entry(what).or_default().push((entry.sleep.map_or(0, |sleep| sleep.as_secs()), entry.line));
     }
     for mut offsets in by_what.into_values().filter(|offsets| offsets.len() > 1) {

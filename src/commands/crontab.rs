@@ -49,10 +49,10 @@ fn ticks(every: Duration) -> Result<Vec<(String, u64)>, String> {
             Ok((0..60 / seconds).map(|line| ("* * * * *".to_owned(), line * seconds)).collect())
         }
         60 if is_whole => Ok(vec![("* * * * *".to_owned(), 0)]),
-        61..3600 if is_whole && seconds % 60 == 0 && 60 % minutes == 0 => {
+        61..3600 if is_whole && seconds.is_multiple_of(60) && 60 % minutes == 0 => {
             Ok(vec![(format!("*/{minutes} * * * *"), 0)])
         }
-        3600.. if is_whole && seconds % 3600 == 0 && hours > 0 && 24 % hours == 0 => {
+        3600.. if is_whole && seconds.is_multiple_of(3600) && hours > 0 && 24 % hours == 0 => {
             let field = if hours == 24 { "0".to_owned() } else { format!("*/{hours}") };
             Ok(vec![(format!("0 {field} * * *"), 0)])
         }

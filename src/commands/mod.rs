@@ -33,6 +33,7 @@ mod show;
 mod stand;
 mod start;
 mod status;
+mod status_answer;
 mod systemd;
 mod watch;
 mod why;

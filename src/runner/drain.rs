@@ -136,13 +136,18 @@ impl Drain {
             }
         }
         drain.note_busy_tick();
-        match drain.trouble {
-            Some(trouble) if drain.report.signal.is_none() => Err(trouble),
+        drain.answer()
+    }
+
+    /// What the tick ends with.
+    fn answer(self) -> Result<TickReport> {
+        match self.trouble {
+            Some(trouble) if self.report.signal.is_none() => Err(trouble),
             Some(trouble) => {
                 log::error!("{trouble:#}");
-                Ok(drain.report)
+                Ok(self.report)
             }
-            None => Ok(drain.report),
+            None => Ok(self.report),
         }
     }
 

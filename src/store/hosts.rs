@@ -126,8 +126,9 @@ impl Store {
     ///
     /// When the database fails.
     pub fn hosts(&mut self) -> Result<Vec<Host>, StoreError> {
-        let query = "SELECT r.host, r.last_tick_at, r.version, r.schedules_digest, h.declares, h.trouble, h.trouble_at, \
-                     h.tick_ms, h.renewals FROM duly_runner r LEFT JOIN duly_host h ON h.host = r.host ORDER BY r.host";
+        let query = "SELECT duly_runner.host, last_tick_at, version, schedules_digest, declares, trouble, trouble_at, tick_ms, \
+                     renewals FROM duly_runner LEFT JOIN duly_host ON duly_host.host = duly_runner.host \
+                     ORDER BY duly_runner.host";
         Ok(self.rows::<Row>(&Sql::new(query))?.into_iter().map(Host::from).collect())
     }
 }

@@ -131,9 +131,9 @@ impl Store {
                     latest: None,
                 });
                 if state == State::Stale {
-                    entry.stale = count(row.failed)
+                    entry.stale = count(row.failed);
                 } else {
-                    entry.failed = count(row.failed)
+                    entry.failed = count(row.failed);
                 }
                 entry.last_at = entry.last_at.max(row.last_at);
             }
