@@ -106,7 +106,8 @@ fn a_unit_that_meets_a_lock_is_run_again_whole_until_it_succeeds() {
     let run = s.duly(["-vv", "run"]).spawn();
     // The session's own limit is 5 seconds.
     wait_until("it was refused once", Duration::from_secs(30), || {
-        run.stderr_so_far().contains("conflict, try 1") || s.database().value("SELECT state FROM duly_job") != "pending"
+        run.stderr_so_far().contains("conflict, try 1")
+            || s.database().value("SELECT state FROM duly_job") != "pending"
     });
     session.sql("COMMIT");
     let output = run.wait();
@@ -140,7 +141,9 @@ fn an_idle_tick_asks_one_question_and_a_busy_one_keeps_the_rules_of_a_session() 
     assert!(others.len() <= 5, "{others:#?}");
     s.duly(["enqueue", "ok"]).stdout("1\n").status(0);
     let busy = statements(&mut admin, &|| drop(s.duly(["run"]).status(0)));
-    for rule in ["READ-COMMITTED", "innodb_lock_wait_timeout = 5", "STRICT_ALL_TABLES", "time_zone = '+00:00'"] {
+    for rule in
+        ["READ-COMMITTED", "innodb_lock_wait_timeout = 5", "STRICT_ALL_TABLES", "time_zone = '+00:00'"]
+    {
         let is_kept = busy.iter().any(|text| text.contains(rule));
         assert!(is_kept, "{rule}: {busy:#?}");
     }
@@ -155,7 +158,10 @@ fn every_test_that_the_guarantees_name_is_there() {
         .split('`')
         .skip(1)
         .step_by(2)
-        .filter(|code| code.contains("::") && code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c)))
+        .filter(|code| {
+            code.contains("::")
+                && code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c))
+        })
         .collect();
     assert!(named.len() > 40, "{named:?}");
     for name in named {

@@ -13,6 +13,7 @@ mod cli_help;
 mod crash;
 mod enqueue;
 mod execute;
+mod fuzz;
 mod guarantees;
 mod harness;
 mod hooks;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::BigInt;
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{Sql, Value, marks};
+use super::text::AnyText as Text;
 use crate::job::{Definition, Hooks, On, State, Unique};
 
 /// Jobs per `INSERT`.

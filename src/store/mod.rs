@@ -36,6 +36,7 @@ mod schema;
 mod sessions;
 mod sql;
 mod startable;
+mod text;
 mod tls;
 mod trim;
 

@@ -5,12 +5,13 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{Nullable, Text, Timestamp};
+use diesel::sql_types::{Nullable, Timestamp};
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, StoredTime};
+use super::text::AnyText as Text;
 
 /// What may be paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
