@@ -14,6 +14,7 @@ mod crash;
 mod enqueue;
 mod execute;
 mod fuzz;
+mod fuzz_parsers;
 mod guarantees;
 mod harness;
 mod hooks;
