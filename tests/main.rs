@@ -16,6 +16,8 @@ mod crontab;
 mod daemon;
 mod enqueue;
 mod execute;
+mod fuzz;
+mod fuzz_parsers;
 mod guarantees;
 mod harness;
 mod hooks;

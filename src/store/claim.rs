@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::enqueue::{Declared, NewJob, micros, no_answer};
 use super::error::StoreError;
 use super::limits::Limits;
 use super::sql::{Sql, padded_marks, utc};
+use super::text::AnyText as Text;
 
 /// Who wants how many jobs of which queue.
 #[derive(Debug, Clone, Copy)]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::certain::Inserted;
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{Sql, Value, marks};
+use super::text::AnyText as Text;
 use crate::job::{Definition, Hooks, On, State, Unique};
 
 /// Jobs per `INSERT`.
