@@ -12,6 +12,7 @@ mod cli_errors;
 mod cli_help;
 mod crash;
 mod daemon;
+mod dashboard;
 mod enqueue;
 mod execute;
 mod harness;

@@ -215,6 +215,18 @@ fn there_are_colours_unless_nobody_wants_them() {
     }
 }
 
+/// Seen failing with blanks before each cell, which are in its colour and so stay.
+#[test]
+fn the_table_of_a_terminal_begins_at_its_edge() {
+    let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);
+    s.duly(["start", "greet"]).stdout_has("").status(0);
+    let t = Terminal::duly(&s, &["list"], 100, 10);
+    t.shows("pending");
+    let screen = t.screen();
+    let lines: Vec<&str> = screen.lines().collect();
+    assert!(lines[0].starts_with("ID  NAME   STATE    QUEUE") && lines[1].starts_with("1   greet  pending  default"), "{screen}");
+}
+
 /// Seen failing with columns that are never left out, and with characters counted in place of cells.
 #[test]
 fn narrow_terminals_and_wide_characters_are_borne() {

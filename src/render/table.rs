@@ -39,6 +39,10 @@ impl Table {
             let cell = Cell::new(heading);
             if has_colours { cell.add_attribute(Attribute::Bold) } else { cell }
         }));
+        // Blanks only behind a cell: those before it would be inside its colour, where `text` could not take them off.
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         Self { table, has_colours }
     }
 
@@ -62,8 +66,7 @@ impl Table {
     #[must_use]
     pub fn text(&self) -> String {
         let text = self.table.to_string();
-        let lines: Vec<&str> =
-            text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         lines.join("\n") + "\n"
     }
 }
