@@ -224,7 +224,11 @@ fn the_table_of_a_terminal_begins_at_its_edge() {
     t.shows("pending");
     let screen = t.screen();
     let lines: Vec<&str> = screen.lines().collect();
-    assert!(lines[0].starts_with("ID  NAME   STATE    QUEUE") && lines[1].starts_with("1   greet  pending  default"), "{screen}");
+    assert!(
+        lines[0].starts_with("ID  NAME   STATE    QUEUE")
+            && lines[1].starts_with("1   greet  pending  default"),
+        "{screen}"
+    );
 }
 
 /// Seen failing with columns that are never left out, and with characters counted in place of cells.

@@ -166,11 +166,12 @@ pub fn explain(err: &anyhow::Error) -> ExitCode {
     if let Some(problems) = err.downcast_ref::<ConfigError>() {
         // One line for each problem.
         let lines = problems.to_string();
-        let written = lines.lines().try_for_each(|line| writeln!(stderr, "duly: error: {line}"));
+        let harmless = crate::render::harmless;
+        let written = lines.lines().try_for_each(|line| writeln!(stderr, "duly: error: {}", harmless(line)));
         return if written.is_ok() { ExitCode::Usage } else { ExitCode::Failure };
     }
-    // A database's message may have several lines.
-    let line = format!("{err:#}").replace('\n', " ");
+    // A database's message may have several lines, and what it quotes of a row may hold anything.
+    let line = crate::render::harmless(&format!("{err:#}")).replace('\n', " ");
     if writeln!(stderr, "duly: error: {line}").is_err() {
         return ExitCode::Failure;
     }

@@ -75,7 +75,7 @@ fn find(store: &mut Store, id: i64) -> Result<Job> {
 }
 
 fn head(job: &Job) -> String {
-    let mut text = format!("job {} ({}) is {}\n", job.id, harmless(&job.name), job.state);
+    let mut text = format!("job {} ({}) is {}\n", job.id, harmless(&job.name).replace('\n', " "), job.state);
     let mut line = |what: &str, value: Option<String>| {
         if let Some(value) = value {
             let (Ok(()) | Err(_)) = writeln!(text, "  {what:<10} {}", harmless(&value).replace('\n', " "));
@@ -115,7 +115,7 @@ fn attempts_and_output(text: &mut String, attempts: &[AttemptRow], outputs: &[Ou
         let detail = match (attempt.exit_code, attempt.signal, &attempt.reason) {
             (Some(code), _, _) if code != 0 => format!(" {code}"),
             (_, Some(signal), _) => format!(" {signal}"),
-            (_, _, Some(reason)) => format!(": {}", harmless(reason)),
+            (_, _, Some(reason)) => format!(": {}", harmless(reason).replace('\n', " ")),
             _ => String::new(),
         };
         let (Ok(()) | Err(_)) = writeln!(
@@ -125,7 +125,7 @@ fn attempts_and_output(text: &mut String, attempts: &[AttemptRow], outputs: &[Ou
             attempt.outcome,
             utc_time(attempt.started_at),
             took(attempt.duration_ms),
-            attempt.host.as_deref().unwrap_or("-")
+            harmless(attempt.host.as_deref().unwrap_or("-"))
         );
         output(text, outputs, attempt.fence);
     }

@@ -45,6 +45,24 @@ pub fn raw_output() -> Box<dyn io::Write> {
     Box::new(io::stdout())
 }
 
+/// Writes bytes to standard output as they are, for a file or another program; a terminal gets them as text that it
+/// does not obey.
+///
+/// # Errors
+///
+/// As [`answer`].
+pub fn pass_on(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        drop(out);
+        return answer_part(&harmless(&String::from_utf8_lossy(bytes)));
+    }
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
 /// Whether standard output shows colours.
 #[must_use]
 pub fn has_colours() -> bool {

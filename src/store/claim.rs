@@ -303,7 +303,7 @@ impl Store {
         is_forced: bool,
     ) -> Result<Claimed, StoreError> {
         let ClaimRequest { owner, host, lease, .. } = request;
-        self.unit(|tx| {
+        self.insert_once(|tx| {
             let id = tx.insert_with_dependents(job, declared)?;
             if !is_forced {
                 tx.require_room(id, job, limits)?;

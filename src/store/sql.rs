@@ -280,6 +280,11 @@ pub(super) fn marks(count: usize) -> String {
     marks
 }
 
+/// [`marks`] for a list that may have nothing in it; an empty text stands there then, since SQL knows no empty list.
+pub(super) fn marks_or_empty(count: usize) -> String {
+    if count == 0 { "''".to_owned() } else { marks(count) }
+}
+
 /// [`marks`] for a power of two: a list of a few different lengths needs few prepared statements.
 pub(super) fn padded_marks(count: usize) -> String {
     marks(count.next_power_of_two())
