@@ -6,7 +6,7 @@ use std::process::Command;
 use duly::render::screen::Screen;
 use rustix::process::Signal;
 
-use crate::support::{Backend, Sandbox, Terminal, on_every_database, wait_until};
+use crate::support::{Backend, Sandbox, Server, Terminal, on_every_database, wait_until};
 
 const JOBS: &str = r#"
 jobs:
@@ -261,8 +261,25 @@ fn narrow_terminals_and_wide_characters_are_borne() {
     t.ends_and_gives_back();
 }
 
+/// Seen failing with a connection that is used again after an error.
+#[test]
+fn a_connection_that_was_cut_is_made_anew() {
+    let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
+    s.duly(["enqueue", "greet", "--in", "1h"]).stdout("1\n").status(0);
+    let mut t = Terminal::duly(&s, &["list", "--watch"], 100, 10);
+    t.shows("1 jobs");
+    let user = url::Url::parse(s.database().url()).unwrap().username().to_owned();
+    Server::shared().administrator().sql(&format!("KILL USER {user}"));
+    s.duly(["enqueue", "greet", "--in", "1h"]).stdout("2\n").status(0);
+    t.types("aa");
+    t.shows("2 jobs");
+    t.shows("enter: output");
+    t.types("q");
+    t.ends_and_gives_back();
+}
+
 on_every_database! {
-    /// Seen failing with a connection that is used again after an error.
+    /// Seen failing with errors that end the program.
     fn a_database_that_is_away_is_told_and_found_again(s: Sandbox) {
         s.set_jobs(JOBS);
         s.duly(["enqueue", "greet", "--in", "1h"]).stdout("1\n").status(0);
