@@ -16,7 +16,7 @@ jobs:
 "#;
 
 on_every_database! {
-    /// Seen failing with the `read` after an act left out, and with the answer to the question turned round.
+    /// Seen failing with a retry that is made by `n`.
     fn keys_open_cancel_retry_and_start_jobs(s: Sandbox) {
         s.set_jobs(JOBS);
         s.duly(["start", "broken"]).stdout("1\n").status(0);
@@ -151,7 +151,7 @@ fn the_output_of_a_running_job_is_followed() {
     t.ends_and_gives_back();
 }
 
-/// Seen failing with every signal left to its usual meaning, and with only SIGTERM and SIGINT caught.
+/// Seen failing with signals that do not end the loop, and with only SIGTERM and SIGINT caught.
 #[test]
 fn the_terminal_is_given_back_after_signals() {
     let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);
@@ -191,7 +191,7 @@ fn the_terminal_is_given_back_after_a_panic() {
     assert!(!status.success() && status.signal().is_none());
 }
 
-/// Seen failing with colours whatever the environment says.
+/// Seen failing with colours never.
 #[test]
 fn there_are_colours_unless_nobody_wants_them() {
     let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);
@@ -231,7 +231,7 @@ fn the_table_of_a_terminal_begins_at_its_edge() {
     );
 }
 
-/// Seen failing with columns that are never left out, and with characters counted in place of cells.
+/// Seen failing with columns that are never left out.
 #[test]
 fn narrow_terminals_and_wide_characters_are_borne() {
     let s = Sandbox::new(Backend::Sqlite).jobs(
