@@ -60,7 +60,7 @@ install: $(if $(CARGO),build-packages client)
 deb: build-packages deb-packages client
 	$(LINKING) cargo build --release --locked
 	rm -rf $(TARGET)/release/package
-	$(TARGET)/release/duly man --folder $(TARGET)/release/package/man
+	$(TARGET)/release/duly man --folder $(TARGET)/release/package/man && gzip -9n $(TARGET)/release/package/man/*
 	$(TARGET)/release/duly completions bash > $(TARGET)/release/package/duly.bash
 	$(TARGET)/release/duly completions zsh > $(TARGET)/release/package/_duly
 	$(TARGET)/release/duly completions fish > $(TARGET)/release/package/duly.fish

@@ -14,6 +14,7 @@ mod clusters;
 mod crash;
 mod crontab;
 mod daemon;
+mod dashboard;
 mod enqueue;
 mod execute;
 mod fuzz;

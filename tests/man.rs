@@ -8,7 +8,7 @@ use duly::cli::Cli;
 
 use crate::support::{Backend, Sandbox};
 
-/// Seen failing with `shown` in `write_all` in place of a filter that leaves hidden commands out.
+/// Seen failing with hidden commands not left out.
 #[test]
 fn there_is_a_page_for_every_command_that_the_help_names() {
     let s = Sandbox::new(Backend::Sqlite);

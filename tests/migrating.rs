@@ -33,7 +33,7 @@ const ESPO: &str = "
 CREATE TABLE scheduled_job (id VARCHAR(17) PRIMARY KEY, name VARCHAR(255), deleted TINYINT(1) DEFAULT 0, job VARCHAR(255),
   status VARCHAR(255), scheduling VARCHAR(255), last_run DATETIME, is_internal TINYINT(1) DEFAULT 0);
 INSERT INTO scheduled_job (id, name, deleted, job, status, scheduling) VALUES
-  ('1', 'Clean-up \"all\"', 0, 'Cleanup', 'Active', '1 1 * * 0'), ('2', 'Webhooks', 0, 'ProcessWebhookQueue', 'Active', '* * * * *'),
+  ('1', 'Clean-up: \"all\"', 0, 'Cleanup', 'Active', '1 1 * * 0'), ('2', 'Webhooks', 0, 'ProcessWebhookQueue', 'Active', '* * * * *'),
   ('3', 'Reminders', 0, 'SendEmailReminders', 'Inactive', '*/2 * * * *'), ('4', 'Old', 1, 'Gone', 'Active', '* * * * *'),
   ('5', 'Queue', 0, 'ProcessJobQueueQ0', 'Active', '* * * * *');
 CREATE TABLE job (id VARCHAR(17) PRIMARY KEY, name VARCHAR(255), deleted TINYINT(1) DEFAULT 0, status VARCHAR(255) DEFAULT 'Pending',
@@ -187,7 +187,7 @@ fn the_schedules_of_espocrm_become_definitions() {
     let of = |name: &str| jobs.as_array().unwrap().iter().find(|job| job["name"] == name).unwrap().clone();
     assert_eq!(
         (of("Cleanup")["label"].as_str(), of("Cleanup")["schedule"].as_str()),
-        (Some("Clean-up \"all\""), Some("1 1 * * 0"))
+        (Some("Clean-up: \"all\""), Some("1 1 * * 0"))
     );
     assert_eq!(of("ProcessWebhookQueue")["schedule"], "@tick");
     assert!(printed.contains("  SendEmailReminders:") && printed.contains("    enabled: false"), "{printed}");

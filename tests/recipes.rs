@@ -279,7 +279,7 @@ fn a_dump_is_whole_or_not_there_and_old_ones_go() {
     assert!(text.contains("INSERT INTO `orders`") && text.contains("(4711,49.90)"), "{text}");
 }
 
-/// Seen failing with `unique: args` taken out of the recipe, and with its queue without a limit.
+/// Seen failing with `unique: args` taken out of the recipe.
 #[test]
 fn a_tenant_has_a_queue_of_its_own() {
     let s = Sandbox::new(Backend::Sqlite);

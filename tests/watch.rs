@@ -6,7 +6,7 @@ use std::process::Command;
 use duly::render::screen::Screen;
 use rustix::process::Signal;
 
-use crate::support::{Backend, Sandbox, Terminal, on_every_database, wait_until};
+use crate::support::{Backend, Sandbox, Server, Terminal, on_every_database, wait_until};
 
 const JOBS: &str = r#"
 jobs:
@@ -16,7 +16,7 @@ jobs:
 "#;
 
 on_every_database! {
-    /// Seen failing with the `read` after an act left out, and with the answer to the question turned round.
+    /// Seen failing with a retry that is made by `n`.
     fn keys_open_cancel_retry_and_start_jobs(s: Sandbox) {
         s.set_jobs(JOBS);
         s.duly(["start", "broken"]).stdout("1\n").status(0);
@@ -151,7 +151,7 @@ fn the_output_of_a_running_job_is_followed() {
     t.ends_and_gives_back();
 }
 
-/// Seen failing with every signal left to its usual meaning, and with only SIGTERM and SIGINT caught.
+/// Seen failing with signals that do not end the loop, and with only SIGTERM and SIGINT caught.
 #[test]
 fn the_terminal_is_given_back_after_signals() {
     let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);
@@ -191,7 +191,7 @@ fn the_terminal_is_given_back_after_a_panic() {
     assert!(!status.success() && status.signal().is_none());
 }
 
-/// Seen failing with colours whatever the environment says.
+/// Seen failing with colours never.
 #[test]
 fn there_are_colours_unless_nobody_wants_them() {
     let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);
@@ -215,7 +215,23 @@ fn there_are_colours_unless_nobody_wants_them() {
     }
 }
 
-/// Seen failing with columns that are never left out, and with characters counted in place of cells.
+/// Seen failing with blanks before each cell, which are in its colour and so stay.
+#[test]
+fn the_table_of_a_terminal_begins_at_its_edge() {
+    let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);
+    s.duly(["start", "greet"]).stdout_has("").status(0);
+    let t = Terminal::duly(&s, &["list"], 100, 10);
+    t.shows("pending");
+    let screen = t.screen();
+    let lines: Vec<&str> = screen.lines().collect();
+    assert!(
+        lines[0].starts_with("ID  NAME   STATE    QUEUE")
+            && lines[1].starts_with("1   greet  pending  default"),
+        "{screen}"
+    );
+}
+
+/// Seen failing with columns that are never left out.
 #[test]
 fn narrow_terminals_and_wide_characters_are_borne() {
     let s = Sandbox::new(Backend::Sqlite).jobs(
@@ -245,8 +261,25 @@ fn narrow_terminals_and_wide_characters_are_borne() {
     t.ends_and_gives_back();
 }
 
+/// Seen failing with a connection that is used again after an error.
+#[test]
+fn a_connection_that_was_cut_is_made_anew() {
+    let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
+    s.duly(["enqueue", "greet", "--in", "1h"]).stdout("1\n").status(0);
+    let mut t = Terminal::duly(&s, &["list", "--watch"], 100, 10);
+    t.shows("1 jobs");
+    let user = url::Url::parse(s.database().url()).unwrap().username().to_owned();
+    Server::shared().administrator().sql(&format!("KILL USER {user}"));
+    s.duly(["enqueue", "greet", "--in", "1h"]).stdout("2\n").status(0);
+    t.types("aa");
+    t.shows("2 jobs");
+    t.shows("enter: output");
+    t.types("q");
+    t.ends_and_gives_back();
+}
+
 on_every_database! {
-    /// Seen failing with a connection that is used again after an error.
+    /// Seen failing with errors that end the program.
     fn a_database_that_is_away_is_told_and_found_again(s: Sandbox) {
         s.set_jobs(JOBS);
         s.duly(["enqueue", "greet", "--in", "1h"]).stdout("1\n").status(0);

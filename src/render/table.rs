@@ -6,7 +6,7 @@ use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, 
 
 use super::harmless;
 
-/// Blanks at the two sides of a cell.
+/// Blanks behind a cell. None before it: they would be inside its colour.
 const PADDING: u16 = 2;
 
 /// How a cell is shown on a terminal with colours.
@@ -88,6 +88,9 @@ impl Table {
     #[must_use]
     pub fn text(&self) -> String {
         let mut table = self.table.clone();
+        for column in table.column_iter_mut() {
+            column.set_padding((0, PADDING));
+        }
         if table.width().is_none() {
             // On a terminal each part is fitted to its width.
             table.set_constraints(
@@ -97,8 +100,7 @@ impl Table {
             );
         }
         let text = table.to_string();
-        let lines: Vec<&str> =
-            text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end()).collect();
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
         lines.join("\n") + "\n"
     }
 }
