@@ -14,6 +14,7 @@ mod clusters;
 mod crash;
 mod enqueue;
 mod execute;
+mod faults;
 mod harness;
 mod hooks;
 mod limits;

@@ -9,10 +9,10 @@ mod sandbox;
 mod server;
 mod wait;
 
-pub(crate) use database::{Backend, Database};
+pub(crate) use database::{Backend, Database, Session};
 pub(crate) use proxy::{CommitFault, Proxy};
 pub(crate) use sandbox::{Output, Running, Sandbox};
-pub(crate) use server::{Kind, Server};
+pub(crate) use server::Server;
 pub(crate) use wait::wait_until;
 
 /// Makes of each test function one test per database: `name::sqlite` and `name::mariadb`.

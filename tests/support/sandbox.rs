@@ -206,6 +206,16 @@ impl Run<'_> {
         self
     }
 
+    /// Runs it as the arguments of another command.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(&self.sandbox.root);
+        self.command = command;
+        self
+    }
+
     /// What standard input gives; else nothing.
     pub(crate) fn stdin(mut self, text: &str) -> Self {
         text.clone_into(&mut self.stdin);
