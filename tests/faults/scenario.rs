@@ -11,7 +11,7 @@ use super::figures::Figures;
 use super::load;
 use super::oracle;
 use super::plan::{self, Engine, Event, Plan, STORM, pick};
-use crate::support::{Backend, Database, Proxy, Running, Sandbox, Server, Session, wait_until};
+use crate::support::{Backend, Database, Proxy, Running, Sandbox, Server, Session, program, wait_until};
 use crate::torture::Dice;
 
 /// How many runners there are at once.
@@ -189,8 +189,7 @@ impl Scenario<'_> {
         let turn = usize::try_from(self.figures.ticks).unwrap();
         self.figures.ticks += 1;
         let number = turn % 3;
-        let mut tick =
-            self.hosts[number].duly(["run"]).env("LOG", &self.log).env("DULY", env!("CARGO_BIN_EXE_duly"));
+        let mut tick = self.hosts[number].duly(["run"]).env("LOG", &self.log).env("DULY", program());
         if let Some(offset) = self.plan.clocks[turn % self.plan.clocks.len()] {
             self.figures.fault("wall clock set wrong");
             let only_wall =
@@ -439,7 +438,7 @@ impl Scenario<'_> {
                 return;
             }
             for host in &self.hosts {
-                let run = host.duly(["run"]).env("LOG", &self.log).env("DULY", env!("CARGO_BIN_EXE_duly"));
+                let run = host.duly(["run"]).env("LOG", &self.log).env("DULY", program());
                 last = run.output().to_string();
             }
             oracle::look(&self.s, &mut self.seen);

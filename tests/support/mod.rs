@@ -11,7 +11,7 @@ mod wait;
 
 pub(crate) use database::{Backend, Database, Session};
 pub(crate) use proxy::{CommitFault, Proxy};
-pub(crate) use sandbox::{Output, Running, Sandbox};
+pub(crate) use sandbox::{Output, Running, Sandbox, program};
 pub(crate) use server::Server;
 pub(crate) use wait::wait_until;
 
