@@ -49,6 +49,10 @@ pub fn run(config: Config, mut options: TickOptions) -> Result<TickReport> {
         let done = rescue::after_dead_runner(&mut tick.store, &tick.config, runner);
         tick.note(done);
     }
+    if had_dead {
+        let swept = rescue::sweep(&mut tick.store, &tick.folder);
+        tick.note(swept);
+    }
     let is_startable = tick.prepare(&probe, true) || had_dead;
     let trouble = tick.trouble.take();
     let report = if is_startable { Drain::run(tick)? } else { TickReport::default() };

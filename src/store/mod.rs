@@ -26,6 +26,8 @@ mod lost_order_ends;
 mod lost_order_list;
 mod lost_orders;
 mod mapping;
+#[cfg(test)]
+mod model;
 mod output;
 mod pause;
 mod probe;

@@ -11,6 +11,8 @@ pub(super) struct Figures {
     pub(super) executions: u64,
     /// Of those, how many came to their end under a claim that no longer held: their results were refused.
     pub(super) refused: u64,
+    /// Frozen runners that woke up while others executed their jobs.
+    pub(super) overtaken: u64,
     /// How attempts ended.
     pub(super) attempts: BTreeMap<String, u64>,
     pub(super) faults: BTreeMap<&'static str, u64>,
@@ -28,6 +30,7 @@ impl Figures {
         self.executions += other.executions;
         self.refused += other.refused;
         self.ticks += other.ticks;
+        self.overtaken += other.overtaken;
         for (outcome, count) in &other.attempts {
             *self.attempts.entry(outcome.clone()).or_default() += count;
         }
@@ -47,7 +50,11 @@ impl fmt::Display for Figures {
             self.ticks, self.jobs, self.executions, self.refused
         )?;
         if f.alternate() {
-            write!(f, "\n  attempts: {:?}\n  faults: {:?}", self.attempts, self.faults)?;
+            write!(
+                f,
+                "\n  attempts: {:?}\n  faults: {:?}\n  woke up overtaken: {}",
+                self.attempts, self.faults, self.overtaken
+            )?;
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub(super) fn jobs(state_dir: &str, has_schedules: bool) -> String {
 queues: {{default: {{}}, narrow: {{concurrency: 2}}}}
 jobs:
   work: {{command: [./work, '0.0'], {forty}}}
-  slow: {{command: [./work, '0.7'], {forty}}}
+  slow: {{command: [./work, '1.2'], priority: 5, {forty}}}
   limited: {{command: [./work, '0.1'], concurrency: 1, {forty}}}
   narrow: {{command: [./work, '0.1'], queue: narrow, {forty}}}
   single: {{command: [./work, '0.2'], unique: true, {skipping}{forty}}}
@@ -92,7 +92,8 @@ pub(super) fn batch(dice: &mut Dice) -> String {
     ];
     for (name, most) in most {
         for _ in 0..=dice.roll(most) {
-            let priority = dice.roll(5);
+            // What is slow begins early, so that there is something to freeze.
+            let priority = dice.roll(5) + if name == "slow" { 3 } else { 0 };
             lines.push_str(&format!("{{\"name\": \"{name}\", \"priority\": {priority}}}\n"));
         }
     }

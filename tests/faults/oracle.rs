@@ -93,6 +93,39 @@ pub(super) fn look(s: &Sandbox, seen: &mut Seen) {
     }
 }
 
+/// The claims that a runner executes, by the environment of its processes.
+pub(super) fn held_by_process(s: &Sandbox, hosts: &[Sandbox], pid: i32) -> Vec<(i64, i64)> {
+    let is_child = |pid: i32, of: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse().ok()) == Some(of)
+    };
+    let mut held = Vec::new();
+    for child in
+        hosts.iter().flat_map(Sandbox::processes).filter(|child| is_child(child.as_raw_nonzero().get(), pid))
+    {
+        let environment =
+            std::fs::read(format!("/proc/{}/environ", child.as_raw_nonzero())).unwrap_or_default();
+        let text = String::from_utf8_lossy(&environment).into_owned();
+        let value = |name: &str| text.split('\0').find_map(|set| set.strip_prefix(name)?.parse().ok());
+        held.extend(value("DULY_JOB_ID=").zip(value("DULY_FENCE=")));
+    }
+    // Only what a later claim is going to find.
+    held.retain(|(id, fence)| {
+        let query = format!("SELECT id FROM duly_job WHERE id = {id} AND fence = {fence} AND state = 'running' AND name = 'slow'");
+        s.database().try_rows(&query).is_some_and(|rows| !rows.is_empty())
+    });
+    held
+}
+
+/// Whether one of these jobs runs under a later claim.
+pub(super) fn is_overtaken(s: &Sandbox, held: &[(i64, i64)]) -> bool {
+    held.iter().any(|(id, fence)| {
+        let query =
+            format!("SELECT id FROM duly_job WHERE id = {id} AND fence > {fence} AND state = 'running'");
+        s.database().try_rows(&query).is_some_and(|rows| !rows.is_empty())
+    })
+}
+
 /// Compares all there is when everything has ended.
 pub(super) fn judge(s: &Sandbox, hosts: &[Sandbox], seen: &mut Seen, figures: &mut Figures) {
     look(s, seen);
@@ -118,7 +151,8 @@ pub(super) fn judge(s: &Sandbox, hosts: &[Sandbox], seen: &mut Seen, figures: &m
         let files = files.flat_map(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().flatten());
         let left: Vec<String> = files
             .map(|file| file.file_name().to_string_lossy().into_owned())
-            .filter(|name| !name.starts_with("slot-"))
+            // What was just being made by one that was killed goes a minute later.
+            .filter(|name| !["slot-", "making-", "writing-"].iter().any(|start| name.starts_with(start)))
             .collect();
         if !left.is_empty() {
             seen.wrong.push(format!("files are left in the state folder: {left:?}"));

@@ -26,6 +26,8 @@ pub(super) enum Event {
     Stop(u64),
     /// SIGSTOP to a runner, and SIGCONT later.
     Freeze(u64, Duration),
+    /// SIGSTOP to a runner until others have taken its jobs over, and SIGCONT while they execute them.
+    FreezeUntilOvertaken(u64),
     /// The server ends a connection.
     KillConnection(u64),
     /// All connections of a host break.
@@ -69,6 +71,10 @@ pub(super) fn make(engine: Engine, dice: &mut Dice) -> Plan {
         Engine::Galera => &[0, 1, 2, 3, 3, 4, 5, 6, 8, 8, 9, 13, 13, 14, 15],
     };
     let (mut at, mut events, mut has_server_fault) = (Duration::ZERO, Vec::new(), false);
+    if dice.roll(2) == 0 {
+        let at = Duration::from_millis(100 + dice.roll(1500));
+        events.push((at, Event::FreezeUntilOvertaken(dice.roll(1 << 20))));
+    }
     if engine == Engine::Galera {
         // Every seed has a node killed.
         events.push((Duration::from_millis(1000 + dice.roll(3000)), Event::KillServer(dice.roll(2))));

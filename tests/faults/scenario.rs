@@ -64,6 +64,8 @@ pub(super) struct Seen {
 /// What has to be undone at its time.
 enum Undo {
     Thaw(Running),
+    /// The same, but as soon as one of these jobs runs under a later fence.
+    ThawWhenOvertaken(Running, Vec<(i64, i64)>),
     Quicken(usize),
     Answer(usize),
     Unlock(Session),
@@ -217,6 +219,7 @@ impl Scenario<'_> {
     fn happen(&mut self, event: Event) {
         let done = match event {
             Event::Kill(_) | Event::Stop(_) | Event::Freeze(..) => self.signal(event),
+            Event::FreezeUntilOvertaken(number) => self.freeze_until_overtaken(number),
             Event::Cut(host) => self.to_network(host, "connections cut", |proxy| proxy.cut()),
             Event::Forget(host) => {
                 self.to_network(host, "connections silent for ever", |proxy| proxy.forget())
@@ -269,6 +272,29 @@ impl Scenario<'_> {
         }
     }
 
+    /// Stops a runner when it has a job, at best.
+    fn freeze_until_overtaken(&mut self, number: u64) -> Option<&'static str> {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(2500) {
+            let Some(mut tick) = self.any_tick(number) else {
+                self.start();
+                std::thread::sleep(Duration::from_millis(60));
+                continue;
+            };
+            tick.signal_if_running(Signal::STOP);
+            let held = oracle::held_by_process(&self.s, &self.hosts, tick.pid().as_raw_nonzero().get());
+            if held.is_empty() {
+                tick.signal_if_running(Signal::CONT);
+                self.ticks.push(tick);
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            self.later(Duration::from_secs(20), Undo::ThawWhenOvertaken(tick, held));
+            return Some("runner frozen until overtaken");
+        }
+        None
+    }
+
     fn to_network(&self, host: usize, kind: &'static str, what: impl FnOnce(&Proxy)) -> Option<&'static str> {
         what(self.proxies.get(host)?);
         Some(kind)
@@ -290,6 +316,7 @@ impl Scenario<'_> {
             Event::Lock(length) => {
                 let mut session = self.s.database().connect();
                 let is_locked = if self.ground.engine == Engine::Sqlite {
+                    session.sql("PRAGMA busy_timeout = 300");
                     session.try_sql("BEGIN IMMEDIATE").is_ok()
                 } else {
                     session.sql("SET innodb_lock_wait_timeout = 1; SET autocommit = 0");
@@ -370,13 +397,19 @@ impl Scenario<'_> {
         let now = Instant::now();
         let (due, still): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.undo).into_iter().partition(|(until, _)| is_over || *until <= now);
-        self.undo = still;
+        self.undo = Vec::new();
+        for (until, undo) in still {
+            match undo {
+                Undo::ThawWhenOvertaken(tick, held) if oracle::is_overtaken(&self.s, &held) => {
+                    self.figures.overtaken += 1;
+                    self.thaw(tick);
+                }
+                other => self.undo.push((until, other)),
+            }
+        }
         for (_, undo) in due {
             match undo {
-                Undo::Thaw(mut tick) => {
-                    tick.signal_if_running(Signal::CONT);
-                    self.stopping.push(tick);
-                }
+                Undo::Thaw(tick) | Undo::ThawWhenOvertaken(tick, _) => self.thaw(tick),
                 Undo::Quicken(host) => drop(self.to_network(host, "", |proxy| proxy.delay(Duration::ZERO))),
                 Undo::Answer(host) => drop(self.to_network(host, "", |proxy| proxy.swallow(false))),
                 Undo::Unlock(session) => drop(session),
@@ -389,10 +422,20 @@ impl Scenario<'_> {
         }
     }
 
+    fn thaw(&mut self, mut tick: Running) {
+        tick.signal_if_running(Signal::CONT);
+        self.stopping.push(tick);
+    }
+
     /// Ends the storm: no more faults, no more schedules, and what still runs comes to its end.
     fn calm_down(&mut self) {
         // Frozen ones stay so for as long as was planned, so that their leases end.
-        wait_until("what was to last is over", Duration::from_secs(10), || {
+        wait_until("what was to last is over", Duration::from_secs(40), || {
+            self.ticks.retain_mut(|tick| !tick.has_ended());
+            // Somebody has to overtake those that are frozen.
+            if !self.undo.is_empty() && self.ticks.len() < 2 {
+                self.start();
+            }
             self.undo_due(false);
             self.undo.is_empty()
         });

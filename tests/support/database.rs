@@ -200,7 +200,11 @@ impl Session {
     /// One to a database that may be away.
     fn try_open(backend: Backend, url: &str) -> Option<Session> {
         match backend {
-            Backend::Sqlite => Some(Session::open(backend, url)),
+            Backend::Sqlite => {
+                let mut session = Session::open(backend, url);
+                session.sql("PRAGMA busy_timeout = 300");
+                Some(session)
+            }
             Backend::MariaDb => MysqlConnection::establish(url).ok().map(|_| Session::open(backend, url)),
         }
     }
