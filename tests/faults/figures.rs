@@ -46,15 +46,11 @@ impl fmt::Display for Figures {
         let attempts: u64 = self.attempts.values().sum();
         write!(
             f,
-            "{} ticks, {} jobs, {attempts} attempts, {} executions, {} refused by fence, {faults} faults",
-            self.ticks, self.jobs, self.executions, self.refused
+            "{} ticks, {} jobs, {attempts} attempts, {} executions, {} refused by fence, {} woken up overtaken, {faults} faults",
+            self.ticks, self.jobs, self.executions, self.refused, self.overtaken
         )?;
         if f.alternate() {
-            write!(
-                f,
-                "\n  attempts: {:?}\n  faults: {:?}\n  woke up overtaken: {}",
-                self.attempts, self.faults, self.overtaken
-            )?;
+            write!(f, "\n  attempts: {:?}\n  faults: {:?}", self.attempts, self.faults)?;
         }
         Ok(())
     }

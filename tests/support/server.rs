@@ -313,6 +313,8 @@ impl Private {
                 command.arg("--innodb-log-file-size=32M").args(galera(*number, nodes))
             }
         };
+        // A server that starts removes what looks like temporary tables, also another's.
+        command.env("TMPDIR", &self.folder);
         // Its own process group: Ctrl-C at the terminal ends the tests, and their end ends the server.
         command.process_group(0).env("PATH", format!("{folder}:{}", search_path())).stdin(Stdio::piped());
         command.stdout(Stdio::null()).stderr(Stdio::null());
