@@ -9,11 +9,14 @@ DENY := 0.20.2
 LINK ?= static
 LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
 
-.PHONY: help demo test check bench bench-quick install build-packages server-packages bench-packages client
+.PHONY: help demo test test-mysql test-galera test-faults mysql check bench bench-quick install build-packages server-packages bench-packages client
 
 help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
 	@echo "make test      all tests; starts a MariaDB of its own"
+	@echo "make test-mysql    the tests that need a server, on a MySQL of its own (Debian unstable's, fetched once)"
+	@echo "make test-galera   the same on a MariaDB Galera cluster, through three nodes that are all written to"
+	@echo "make test-faults   load under faults; DULY_FAULT_SEEDS=1-200 says how much of it"
 	@echo "make check     format, lints, documentation, licences and duplicates of dependencies"
 	@echo "make bench     how fast it is, beside what it can be measured against; a quarter of an hour"
 	@echo "make bench-quick   the same in some minutes, with less of everything"
@@ -26,6 +29,21 @@ demo: build-packages client
 
 test: build-packages server-packages
 	cargo test --locked
+
+# Tests are named after the kind of database: what is called mariadb in there is whatever server is asked for.
+test-mysql: build-packages server-packages mysql
+	DULY_TEST_SERVER=mysql DULY_TEST_MYSQL_FOLDER="$(abspath $(TARGET))/mysql" cargo test --locked --test integration -- mariadb a_server
+
+test-galera: build-packages server-packages
+	DULY_TEST_SERVER=galera cargo test --locked --test integration -- mariadb a_cluster clusters
+
+# One engine alone: FAULTS=sqlite, a_server (DULY_TEST_SERVER=mysql makes that MySQL) or a_cluster.
+FAULTS ?=
+test-faults: build-packages server-packages
+	cargo test --locked --test integration faults::nothing_is_lost_or_done_twice_on_$(FAULTS) -- --nocapture --test-threads 1
+
+mysql:
+	@sh tests/servers/mysql "$(abspath $(TARGET))/mysql"
 
 check: build-packages
 	cargo fmt --check
@@ -80,9 +98,10 @@ client: build-packages
 	  echo "Cflags: $$(pkg-config --cflags libmariadb)"; echo "Libs: -L$$PWD -lmariadb -lssl -lcrypto -lz -ldl -lm"; } > libmariadb.pc
 
 # The bare server, which starts no service and makes no user, and the client's programs that it is set up with. Where they have
-# no packages of their own, the whole server.
+# no packages of their own, the whole server. And what makes servers a cluster, and sets a process's clock wrong.
 server-packages:
 	$(call installed,testing Duly,PATH="$$PATH:/usr/sbin:/usr/libexec"; command -v mariadbd && command -v mariadb-install-db && command -v my_print_defaults,mariadb-server-core mariadb-client-core,mariadb-server)
+	$(call installed,testing Duly,ls /usr/lib/galera/libgalera_smm.so /usr/lib/*/faketime/libfaketime.so.1,galera-4 libfaketime,galera-4 faketime)
 
 # What Duly is measured against, and GNU time for memory.
 bench-packages:

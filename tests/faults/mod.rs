@@ -60,14 +60,16 @@ fn suite(engine: Engine, few: u64, workers: usize) {
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                let mut ground = Ground::new(engine);
+                // Made anew after a panic: what that scenario has left behind must not be another seed's.
+                let mut ground = None;
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let began = Instant::now();
-                    let done = catch_unwind(AssertUnwindSafe(|| scenario::run(&mut ground, *seed)));
+                    let run = || scenario::run(ground.get_or_insert_with(|| Ground::new(engine)), *seed);
+                    let done = catch_unwind(AssertUnwindSafe(run));
                     let took = began.elapsed();
                     match done {
                         Ok((figures, found)) => {
-                            println!("{engine:?} seed {seed}: {took:.1?}, {figures}");
+                            println!("{engine:?} seed {seed}: {took:.1?}, {figures:#}");
                             total.lock().unwrap().add(&figures);
                             wrong
                                 .lock()
@@ -78,8 +80,7 @@ fn suite(engine: Engine, few: u64, workers: usize) {
                             let text = panic.downcast_ref::<String>().cloned();
                             let text = text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                             wrong.lock().unwrap().push(format!("seed {seed}: {}", text.unwrap_or_default()));
-                            // What it has left behind must not be another seed's.
-                            ground = Ground::new(engine);
+                            ground = None;
                         }
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -18,7 +18,12 @@ use crate::torture::Dice;
 const RUNNERS: usize = 5;
 
 /// The library that sets a process's wall clock off.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+fn faketime() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut found =
+        folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).filter(|path| path.is_file());
+    found.next().expect("no libfaketime.so.1 here: run the tests by `make test`, which installs it")
+}
 
 /// The servers of one worker, which its scenarios use one after the other.
 pub(super) struct Ground {
@@ -26,15 +31,12 @@ pub(super) struct Ground {
     servers: Vec<Server>,
     /// Whether folders can be mounted, which takes root: else no disk is filled.
     can_mount: bool,
+    faketime: PathBuf,
 }
 
 impl Ground {
     /// Starts what the engine needs. What this thread mounts is seen by what it starts, and by nobody else.
     pub(super) fn new(engine: Engine) -> Ground {
-        assert!(
-            Path::new(FAKETIME).is_file(),
-            "no {FAKETIME} here: run the tests by `make test`, which installs libfaketime"
-        );
         let servers = match engine {
             Engine::Sqlite => Vec::new(),
             Engine::Server => vec![Server::start()],
@@ -43,7 +45,7 @@ impl Ground {
         let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
         let can_mount = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok()
             && nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).is_ok();
-        Ground { engine, servers, can_mount }
+        Ground { engine, servers, can_mount, faketime: faketime() }
     }
 }
 
@@ -194,8 +196,9 @@ impl Scenario<'_> {
         let mut tick = self.hosts[number].duly(["run"]).env("LOG", &self.log).env("DULY", program());
         if let Some(offset) = self.plan.clocks[turn % self.plan.clocks.len()] {
             self.figures.fault("wall clock set wrong");
+            let library = self.ground.faketime.to_str().unwrap();
             let only_wall =
-                [("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME", offset), ("LD_PRELOAD", FAKETIME)];
+                [("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME", offset), ("LD_PRELOAD", library)];
             tick = only_wall.into_iter().fold(tick, |tick, (name, value)| tick.env(name, value));
         }
         if self.ground.can_mount {

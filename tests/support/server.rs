@@ -27,7 +27,7 @@ use super::database::{Backend, Session};
 use super::wait_until;
 
 /// How long a server may take to answer or to end.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What the guardian does; `$1` is the folder, `$2` what makes the data there, the rest is the server's command line.
 /// A line that it reads is the signal to stop the server with, its data being kept.
