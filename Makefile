@@ -10,12 +10,15 @@ CARGO_DEB := 3.8.0
 LINK ?= static
 LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
 
-.PHONY: help demo test check bench bench-quick install deb check-deb build-packages server-packages bench-packages manual-packages recipe-packages deb-packages \
-	chroot-packages client
+.PHONY: help demo test test-mysql test-galera test-faults mysql check bench bench-quick install deb check-deb build-packages server-packages bench-packages \
+	manual-packages recipe-packages deb-packages chroot-packages client
 
 help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
 	@echo "make test      all tests; starts a MariaDB of its own"
+	@echo "make test-mysql    the tests that need a server, on a MySQL of its own (Debian unstable's, fetched once)"
+	@echo "make test-galera   the same on a MariaDB Galera cluster, through three nodes that are all written to"
+	@echo "make test-faults   load under faults; DULY_FAULT_SEEDS=1-200 says how much of it"
 	@echo "make check     format, lints, documentation, licences and duplicates of dependencies"
 	@echo "make bench     how fast it is, beside what it can be measured against; a quarter of an hour"
 	@echo "make bench-quick   the same in some minutes, with less of everything"
@@ -30,6 +33,21 @@ demo: build-packages client
 
 test: build-packages server-packages manual-packages recipe-packages
 	cargo test --locked
+
+# Tests are named after the kind of database: what is called mariadb in there is whatever server is asked for.
+test-mysql: build-packages server-packages mysql
+	DULY_TEST_SERVER=mysql DULY_TEST_MYSQL_FOLDER="$(abspath $(TARGET))/mysql" cargo test --locked --test integration -- mariadb a_server
+
+test-galera: build-packages server-packages
+	DULY_TEST_SERVER=galera cargo test --locked --test integration -- mariadb a_cluster clusters
+
+# One engine alone: FAULTS=sqlite, a_server (DULY_TEST_SERVER=mysql makes that MySQL) or a_cluster.
+FAULTS ?=
+test-faults: build-packages server-packages
+	cargo test --locked --test integration faults::nothing_is_lost_or_done_twice_on_$(FAULTS) -- --nocapture --test-threads 1
+
+mysql:
+	@sh tests/servers/mysql "$(abspath $(TARGET))/mysql"
 
 check: build-packages
 	cargo fmt --check
@@ -101,11 +119,12 @@ client: build-packages
 	{ echo "Name: libmariadb"; echo "Description: linked in"; echo "Version: $$(pkg-config --modversion libmariadb)"; \
 	  echo "Cflags: $$(pkg-config --cflags libmariadb)"; echo "Libs: -L$$PWD -lmariadb -lssl -lcrypto -lz -ldl -lm"; } > libmariadb.pc
 
-# The bare server, which starts no service and makes no user, and the client's programs that it is set up with; openssl makes
-# the certificates of the tests. Where they have
-# no packages of their own, the whole server.
+# The bare server, which starts no service and makes no user, and the client's programs that it is set up with; where they have
+# no packages of their own, the whole server. openssl makes the certificates of the tests. And what makes servers a cluster, and
+# sets a process's clock wrong.
 server-packages:
 	$(call installed,testing Duly,PATH="$$PATH:/usr/sbin:/usr/libexec"; command -v mariadbd && command -v mariadb-install-db && command -v my_print_defaults && command -v openssl && command -v setpriv,mariadb-server-core mariadb-client-core openssl util-linux,mariadb-server openssl util-linux)
+	$(call installed,testing Duly,ls /usr/lib/galera/libgalera_smm.so /usr/lib/*/faketime/libfaketime.so.1,galera-4 libfaketime,galera-4 faketime)
 	$(call installed,testing the units of Duly,command -v systemd-analyze && command -v unshare && command -v script,systemd util-linux bsdutils,systemd bsdutils)
 
 # What Duly is measured against, and GNU time for memory.

@@ -17,6 +17,7 @@ mod daemon;
 mod dashboard;
 mod enqueue;
 mod execute;
+mod faults;
 mod fuzz;
 mod fuzz_parsers;
 mod guarantees;

@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(30);
 fn behind_a_proxy() -> (Proxy, Sandbox) {
     let server = Server::shared();
     let proxy = Proxy::to(server.port());
-    let s = Sandbox::on(Database::on(server).through(&proxy));
+    let s = Sandbox::on(Database::on(server).through([&proxy]));
     assert!(s.duly(["migrate"]).output().status.success());
     (proxy, s)
 }

@@ -83,6 +83,10 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
         let done = rescue::after_dead_runner(&mut tick.store, &tick.config, runner);
         tick.note(done);
     }
+    if had_dead {
+        let swept = rescue::sweep(&mut tick.store, &tick.folder);
+        tick.note(swept);
+    }
     let is_startable = tick.prepare(&probe, true) || had_dead;
     let trouble = tick.trouble.take();
     let report = if is_startable { Drain::run(tick)? } else { TickReport::default() };

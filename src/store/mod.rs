@@ -28,6 +28,8 @@ mod lost_order_list;
 mod lost_orders;
 mod mapping;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod output;
 mod pause;
 mod probe;

@@ -98,13 +98,26 @@ impl Database {
         self.backend
     }
 
-    /// The same, with `duly` sent through a proxy and the test going straight there.
+    /// The same, with `duly` sent through proxies, from each sandbox through the next one, and the test going straight there.
     #[must_use]
-    pub(crate) fn through(mut self, proxy: &Proxy) -> Database {
+    pub(crate) fn through<'a>(mut self, proxies: impl IntoIterator<Item = &'a Proxy>) -> Database {
         let mut url = Url::parse(&self.url).expect("a URL of a server");
-        url.set_port(Some(proxy.port())).expect("a URL with a host");
-        self.detours = vec![url.into()];
+        let to = |proxy: &Proxy| {
+            url.set_port(Some(proxy.port())).expect("a URL with a host");
+            url.to_string()
+        };
+        self.detours = proxies.into_iter().map(to).collect();
         self
+    }
+
+    /// On a server: the user that `duly` is.
+    pub(crate) fn user(&self) -> &str {
+        self.server.as_ref().map_or("", |(_, name)| name)
+    }
+
+    /// The rows of a query, if the database answers it.
+    pub(crate) fn try_rows(&self, query: &str) -> Option<Vec<Vec<Option<String>>>> {
+        Session::try_open(self.backend, &self.url)?.try_rows(query)
     }
 
     /// The URL for `database:` in jobs.yaml, `--database-url` and `DATABASE_URL`, with the password in it.
@@ -136,7 +149,8 @@ impl Database {
 
     /// Executes statements that may be refused; gives whether they were not.
     pub(crate) fn try_sql(&self, statements: &str) -> bool {
-        self.connect().try_sql(statements).is_ok()
+        Session::try_open(self.backend, &self.url)
+            .is_some_and(|mut session| session.try_sql(statements).is_ok())
     }
 
     /// The rows of a query, each value as text.
@@ -183,6 +197,18 @@ pub(crate) enum Session {
 }
 
 impl Session {
+    /// One to a database that may be away.
+    fn try_open(backend: Backend, url: &str) -> Option<Session> {
+        match backend {
+            Backend::Sqlite => {
+                let mut session = Session::open(backend, url);
+                session.sql("PRAGMA busy_timeout = 300");
+                Some(session)
+            }
+            Backend::MariaDb => MysqlConnection::establish(url).ok().map(|_| Session::open(backend, url)),
+        }
+    }
+
     pub(super) fn open(backend: Backend, url: &str) -> Session {
         match backend {
             Backend::Sqlite => {
@@ -212,6 +238,7 @@ impl Session {
         self.try_sql(statements).unwrap_or_else(|err| panic!("{err}: {statements}"));
     }
 
+    /// The same, which may be refused.
     pub(crate) fn try_sql(&mut self, statements: &str) -> QueryResult<()> {
         match self {
             Session::Sqlite(connection) => connection.batch_execute(statements),
@@ -222,11 +249,20 @@ impl Session {
     /// The rows of a query, each value as text.
     #[track_caller]
     pub(crate) fn rows(&mut self, query: &str) -> Vec<Vec<Option<String>>> {
+        self.load(query).unwrap_or_else(|err| panic!("{err}: {query}"))
+    }
+
+    /// The rows of a query, unless it is refused.
+    pub(crate) fn try_rows(&mut self, query: &str) -> Option<Vec<Vec<Option<String>>>> {
+        self.load(query).ok()
+    }
+
+    fn load(&mut self, query: &str) -> QueryResult<Vec<Vec<Option<String>>>> {
         let found = match self {
-            Session::Sqlite(connection) => diesel::sql_query(query).load::<Cells>(connection),
-            Session::MariaDb(connection) => diesel::sql_query(query).load::<Cells>(connection),
+            Session::Sqlite(connection) => diesel::sql_query(query).load::<Cells>(connection)?,
+            Session::MariaDb(connection) => diesel::sql_query(query).load::<Cells>(connection)?,
         };
-        found.unwrap_or_else(|err| panic!("{err}: {query}")).into_iter().map(|cells| cells.0).collect()
+        Ok(found.into_iter().map(|cells| cells.0).collect())
     }
 
     /// The one value of a query, as text; `NULL` for null.

@@ -14,8 +14,8 @@ mod wait;
 
 pub(crate) use database::{Backend, Database, Session};
 pub(crate) use proxy::{CommitFault, Proxy};
-pub(crate) use sandbox::{Output, Running, Sandbox};
-pub(crate) use server::{Kind, Server};
+pub(crate) use sandbox::{Output, Running, Sandbox, program};
+pub(crate) use server::Server;
 pub(crate) use stranger::as_stranger;
 pub(crate) use terminal::Terminal;
 pub(crate) use user::User;

@@ -24,13 +24,24 @@ pub(crate) enum CommitFault {
     AnswerNever,
 }
 
+impl CommitFault {
+    /// In words.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            CommitFault::Unsent => "cut before a commit",
+            CommitFault::Half => "cut within a commit",
+            CommitFault::AnswerLost => "cut before the answer to a commit",
+            CommitFault::AnswerNever => "silent after a commit",
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// How long each piece is held back.
     delay: Duration,
     /// What happens at which of the next commits, counted over all connections.
     at_commit: Option<(u32, CommitFault)>,
-    commits: u32,
     has_struck: bool,
     /// New connections get no answer.
     is_silent_for_new: bool,
@@ -124,14 +135,18 @@ impl Proxy {
         (state.at_commit, state.has_struck) = (Some((passed, fault)), false);
     }
 
+    /// Does nothing to anything from now on; what was left silent is cut.
+    pub(crate) fn calm(&self) {
+        let mut state = locked(&self.state);
+        (state.delay, state.at_commit, state.is_silent_for_new) = (Duration::ZERO, None, false);
+        for connection in state.connections.iter().filter(|one| one.is_silent.load(Ordering::Relaxed)) {
+            connection.cut();
+        }
+    }
+
     /// Whether the commit of [`Proxy::at_commit`] has come.
     pub(crate) fn has_struck(&self) -> bool {
         locked(&self.state).has_struck
-    }
-
-    /// How many commits have been seen.
-    pub(crate) fn commits(&self) -> u32 {
-        locked(&self.state).commits
     }
 }
 
@@ -248,10 +263,9 @@ fn forward(there: &Connection, state: &Mutex<State>) {
     }
 }
 
-/// Counts a commit; gives what becomes of it.
+/// What becomes of a commit.
 fn fault_at_commit(state: &Mutex<State>) -> Option<CommitFault> {
     let mut state = locked(state);
-    state.commits += 1;
     let (passed, fault) = state.at_commit.take()?;
     if passed > 0 {
         state.at_commit = Some((passed - 1, fault));
