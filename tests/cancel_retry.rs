@@ -88,6 +88,7 @@ on_every_database! {
         assert_eq!(state(&s, &always), "pending");
     }
 
+    /// Seen failing with the cancellation not read by the heartbeat, and with no process group of its own.
     fn a_running_job_is_stopped_with_its_process_group(s: Sandbox) {
         s.set_jobs(JOBS);
         let id = put_in(&s, &["enqueue", "long"]);

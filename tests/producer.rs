@@ -137,12 +137,10 @@ on_every_database! {
             "' OR '1'='1", "append'--", "name:append", "duly", "bound", "\u{1b}[2J", "\u{202e}dneppa", "clean-up",
         ];
         for name in names {
-            // Many of each, so that they would fill every batch of the rows that come after them.
-            for _ in 0..30 {
-                s.database().sql(&format!(
-                    "INSERT INTO duly_job (name, params) VALUES ({}, '[\"evil\"]')", quoted(&s, name)
-                ));
-            }
+            // Many, and of one that MySQL takes for `append` more than a batch, which would hide all that comes after them.
+            let count = if name == "append " { 520 } else { 30 };
+            let row = format!("({}, '[\"evil\"]')", quoted(&s, name));
+            s.database().sql(&format!("INSERT INTO duly_job (name, params) VALUES {}", vec![row; count].join(", ")));
         }
         insert(&s, "name, params", "'append', '[\"fine\"]'");
         let output = s.duly(["run"]).output();
@@ -154,7 +152,7 @@ on_every_database! {
         assert_eq!(s.database().value(others), "1");
         // Rows with the name of a hook have failed, all others wait for a host that knows the name.
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'failed'"), "60");
-        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'new'"), "720");
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'new'"), "1210");
     }
 
     /// More than there may be question marks in a statement. Seen failing with names that are not declared left out one by
@@ -245,14 +243,22 @@ on_every_database! {
     fn bytes_that_are_no_text_are_escaped_and_hold_nobody_up(s: Sandbox) {
         prepare(&s);
         let bad = if s.database().backend() == Backend::Sqlite { "CAST(x'ff4100eda080' AS TEXT)" } else { "x'4142eda080'" };
-        for columns in ["name, target_id", "name, target_type", "name, params", "name, unique_key"] {
-            insert(&s, columns, &format!("'append', {bad}"));
+        let mut taken = 0;
+        for values in ["target_id", "target_type", "params", "unique_key"] {
+            let statement = format!("INSERT INTO duly_job (name, {values}) VALUES ('append', {bad})");
+            taken += u32::from(s.database().try_sql(&statement));
         }
-        insert(&s, "name", bad);
+        taken += u32::from(s.database().try_sql(&format!("INSERT INTO duly_job (name) VALUES ({bad})")));
+        // MySQL itself refuses them.
+        let is_mysql = s.database().backend() == Backend::MariaDb && !s.database().value("SELECT VERSION()").contains("MariaDB");
+        assert_eq!(taken, if is_mysql { 0 } else { 5 });
         insert(&s, "name, params", "'append', '[\"fine\"]'");
         let output = s.duly(["run"]).output();
         assert!(output.status.success(), "{output}");
         assert!(s.read("started").contains("fine\n"), "{output}");
+        if is_mysql {
+            return;
+        }
         let list = s.json(["list", "--json"]);
         let job = &list.as_array().unwrap()[5];
         assert!(job["target_id"].as_str().unwrap().ends_with("\\xED\\xA0\\x80"), "{job}");

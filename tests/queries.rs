@@ -514,6 +514,7 @@ on_every_database! {
         assert_eq!(s.duly(["list"]).stdout_has("␛[2J").status(0).stdout.lines().count(), 2);
     }
 
+    /// Seen failing with no line between head and tail.
     fn a_long_output_keeps_its_head_and_tail_and_tells_what_is_missing(s: Sandbox) {
         s.set_jobs(JOBS);
         let id = enqueue(&s, &["long"]);

@@ -111,7 +111,7 @@ fn assert_refused(s: &Sandbox, options: &[(&str, &str)], words: &[&str]) {
     assert!(!output.stderr.contains(s.database().password()), "{options:?}: {output}");
 }
 
-/// Seen failing with `ssl_ca` left out of the URL that `src/store/tls.rs` makes, and with `tls::require` taken out.
+/// Seen failing with `ssl_ca` left out of the URL that `src/store/tls.rs` makes.
 #[test]
 fn encryption_that_is_asked_for_is_there_and_the_server_is_who_it_should_be_or_nothing_is_done() {
     let certificates = Certificates::new();
@@ -169,6 +169,7 @@ fn encryption_that_is_asked_for_is_there_and_the_server_is_who_it_should_be_or_n
     assert!(list(&s, &good[0]).status.success());
 }
 
+/// Seen failing with `tls::require` taken out of `src/store/connection.rs`.
 #[test]
 fn a_server_without_encryption_is_not_used_where_encryption_is_asked_for() {
     let server = Server::start_with(&["--skip-ssl".to_owned()]);

@@ -296,8 +296,15 @@ fn a_migration_gives_up_where_it_would_hold_everybody_up() {
     let mut session = s.database().connect();
     session.sql(&format!("LOCK TABLES {table} WRITE"));
     let began = Instant::now();
-    let run = s.duly(["migrate"]).stdout("").stderr_has("run `duly migrate` again").status(1);
-    assert!(run.stderr.lines().count() == 1 && began.elapsed() < Duration::from_secs(40), "{}", run.stderr);
+    if s.database().value("SELECT VERSION()").contains("MariaDB") {
+        let run = s.duly(["migrate"]).stdout("").stderr_has("run `duly migrate` again").status(1);
+        assert!(run.stderr.lines().count() == 1, "{}", run.stderr);
+    } else {
+        // MySQL need not wait to see that a table is there.
+        s.duly(["migrate"]).stdout(&format!("ran {newest}\n")).status(0);
+        s.database().sql(&format!("DELETE FROM duly_migration WHERE name = '{newest}'"));
+    }
+    assert!(began.elapsed() < Duration::from_secs(40));
     session.sql("UNLOCK TABLES");
     s.duly(["migrate"]).stdout(&format!("ran {newest}\n")).status(0);
 }
