@@ -9,9 +9,11 @@ use clap_complete::Shell;
 
 use crate::job::{On, State, duration, instant};
 
+mod man;
 mod operate;
 mod shop;
 
+pub use man::ManArgs;
 pub use operate::{CrontabArgs, DaemonArgs, JobJsonArgs, MetricsArgs, StatusArgs, SystemdArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
@@ -65,7 +67,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  duly next nightly_export --count 10")]
     Next(NextArgs),
     /// The last jobs
-    #[command(after_help = "Example:\n  duly list --state failed --since '1 day'")]
+    #[command(after_help = "Examples:\n  duly list --state failed --since '1 day'\n  duly list --watch")]
     List(ListArgs),
     /// One job whole: attempts, prerequisites, output
     #[command(after_help = "Example:\n  duly show 42 --follow")]
@@ -145,6 +147,11 @@ pub enum Command {
     /// Print completions for a shell
     #[command(after_help = "Example:\n  duly completions bash > /etc/bash_completion.d/duly")]
     Completions(CompletionsArgs),
+    /// Print a page of the manual, or write all of them into a folder
+    #[command(
+        after_help = "Examples:\n  duly man run-job | man -l -\n  duly man --folder /usr/local/share/man/man1"
+    )]
+    Man(ManArgs),
     /// Become a command that ends with the process that started it; Duly calls this itself
     #[command(hide = true)]
     Bound(BoundArgs),
@@ -285,11 +292,14 @@ pub struct ListArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub since: Option<Duration>,
     /// Jobs at most
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
     /// As JSON
     #[arg(long)]
     pub json: bool,
+    /// Stay on the terminal, look again every 10 seconds, and act by keys: ? tells which
+    #[arg(long, short, conflicts_with = "json")]
+    pub watch: bool,
 }
 
 /// Arguments of `show`.

@@ -15,6 +15,7 @@ mod graph;
 mod jobs;
 mod list;
 mod lost_orders;
+mod man;
 mod metrics;
 mod migrate;
 mod next;
@@ -34,6 +35,7 @@ mod start;
 mod status;
 mod status_answer;
 mod systemd;
+mod watch;
 mod why;
 
 use std::io::Write as _;
@@ -153,6 +155,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Crontab(args) => crontab::run(&context, &args),
         Command::Systemd(args) => systemd::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Bound(args) => bound::run(&args),
     }
 }
@@ -174,11 +177,12 @@ pub fn explain(err: &anyhow::Error) -> ExitCode {
     if let Some(problems) = err.downcast_ref::<ConfigError>() {
         // One line for each problem.
         let lines = problems.to_string();
-        let written = lines.lines().try_for_each(|line| writeln!(stderr, "duly: error: {line}"));
+        let harmless = crate::render::harmless;
+        let written = lines.lines().try_for_each(|line| writeln!(stderr, "duly: error: {}", harmless(line)));
         return if written.is_ok() { ExitCode::Usage } else { ExitCode::Failure };
     }
-    // A database's message may have several lines.
-    let line = format!("{err:#}").replace('\n', " ");
+    // A database's message may have several lines, and what it quotes of a row may hold anything.
+    let line = crate::render::harmless(&format!("{err:#}")).replace('\n', " ");
     if writeln!(stderr, "duly: error: {line}").is_err() {
         return ExitCode::Failure;
     }

@@ -134,7 +134,8 @@ fn has_user(rest: &str) -> bool {
     let is_name = user.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && user.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c));
     let starts_something = program.contains('/') || PROGRAMS.contains(&program.trim_start_matches('('));
-    is_name && !PROGRAMS.contains(&user) && starts_something
+    // A user may well be called as the program: `duly duly run`.
+    is_name && (user == "duly" || !PROGRAMS.contains(&user)) && starts_something
 }
 
 impl Crontab {
@@ -312,7 +313,8 @@ fn folder_of(segment: &Segment) -> Option<String> {
 
 /// The program `duly` and the words after it; it may stand behind another such as `nice` or `flock`.
 fn duly_words(segment: &Segment) -> Option<&[String]> {
-    const NEITHER: [&str; 8] = ["cd", "test", "[", "echo", "ls", "mkdir", "rm", "cat"];
+    const NEITHER: [&str; 11] =
+        ["cd", "test", "[", "echo", "ls", "mkdir", "rm", "cat", "install", "chown", "chmod"];
     let words = &segment.words;
     if words.first().is_none_or(|first| NEITHER.contains(&shell::file_name(first))) {
         return None;

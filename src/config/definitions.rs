@@ -29,6 +29,11 @@ impl Definitions {
         self.by_name.get(name).map(|at| &self.list[*at]).or_else(|| self.unlisted.get(name))
     }
 
+    /// Every name that [`Definitions::get`] knows, in no order.
+    pub fn all_names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().chain(self.unlisted.keys()).map(String::as_str)
+    }
+
     /// The one that does `builtin`, whatever it is called.
     #[must_use]
     pub fn builtin(&self, builtin: Builtin) -> Option<&Definition> {

@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal};
 
 use super::identity::boot_id;
+use super::slots::PLAIN_FILE;
 use super::stop::{Stat, all_processes, group_members, signal_group};
 
 /// Bytes per line; a line says at most four numbers of at most twenty digits.
@@ -128,7 +129,10 @@ pub fn is_alive(folder: &Path, owner: &str) -> Option<bool> {
 }
 
 fn read_dead(path: PathBuf, owner: String) -> Option<DeadRunner> {
-    let lock = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+    let lock = OpenOptions::new().read(true).write(true).custom_flags(PLAIN_FILE).open(&path).ok()?;
+    if !lock.metadata().ok()?.is_file() {
+        return None;
+    }
     flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
     // Its owner may have removed it, or another tick may have dealt with it, between the two calls.
     let text = fs::read_to_string(&path).ok()?;

@@ -7,7 +7,11 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+/// Neither follows a link nor waits for the other end of a FIFO, should one be where a file belongs.
+#[expect(clippy::cast_possible_wrap, reason = "the bits are what counts")]
+pub(super) const PLAIN_FILE: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
 
 /// The slots that this process holds.
 #[derive(Debug)]
@@ -44,7 +48,11 @@ impl Slots {
                 continue;
             }
             let path = self.folder.join(format!("slot-{number}"));
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN_FILE);
+            let file = options
+                .open(&path)
+                .map_err(|err| io::Error::new(err.kind(), format!("`{}`: {err}", path.display())))?;
             if try_lock(&file)? {
                 self.held.push((number, file));
             }

@@ -156,9 +156,15 @@ impl Tick {
     fn adopt(&mut self) -> bool {
         let config = Arc::clone(&self.config);
         let declared = |name: &str| config.definition(name);
-        let adopted = self.store.adopt(&declared, &config.queues).context("cannot adopt new jobs");
-        let Some((adopted, undeclared)) = self.note(adopted) else { return false };
-        if adopted == 0 && undeclared.is_empty() {
+        let names: Vec<String> = config.definitions.all_names().map(str::to_owned).collect();
+        let adopted = self.store.adopt(&declared, &names, &config.queues).context("cannot adopt new jobs");
+        let Some((adopted, has_undeclared)) = self.note(adopted) else { return false };
+        if has_undeclared {
+            let undeclared = self.store.foreign_names(&names, &config.queues).context("cannot read new jobs");
+            let undeclared = self.note(undeclared).unwrap_or_default();
+            self.complain(undeclared);
+        }
+        if adopted == 0 && !has_undeclared {
             let foreign = self.store.foreign_queues(&config.queues).context("cannot read new jobs");
             for queue in self.note(foreign).unwrap_or_default() {
                 if self.undeclared.insert(format!("queue {queue}")) {
@@ -167,7 +173,6 @@ impl Tick {
                 }
             }
         }
-        self.complain(undeclared);
         adopted > 0
     }
 

@@ -63,7 +63,8 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
     // Before anything else, and whether or not the database answers: these may be running twice soon.
     let dead = dead_runners(&folder);
     dead.iter().for_each(DeadRunner::kill_groups);
-    let store = super::connect(&config)?;
+    let mut store = super::connect(&config)?;
+    store.set_limit(Some(super::patience(&config)));
     let mut tick = Tick {
         config,
         options,

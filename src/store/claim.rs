@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::enqueue::{Declared, NewJob, micros, no_answer};
 use super::error::StoreError;
 use super::limits::Limits;
 use super::sql::{Sql, padded_marks, utc};
+use super::text::AnyText as Text;
 
 /// Who wants how many jobs of which queue.
 #[derive(Debug, Clone, Copy)]
@@ -303,7 +304,7 @@ impl Store {
         is_forced: bool,
     ) -> Result<Claimed, StoreError> {
         let ClaimRequest { owner, host, lease, .. } = request;
-        self.unit(|tx| {
+        self.insert_once(|tx| {
             let id = tx.insert_with_dependents(job, declared)?;
             if !is_forced {
                 tx.require_room(id, job, limits)?;

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, StoredTime};
+use super::text::AnyText as Text;
 use crate::job::{Declares, Host};
 
 #[derive(QueryableByName)]

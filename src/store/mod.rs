@@ -9,6 +9,7 @@
 
 mod adopt;
 mod cancel;
+mod certain;
 mod claim;
 mod connection;
 mod content_changes;
@@ -39,8 +40,10 @@ mod sessions;
 mod sql;
 mod startable;
 mod status;
+mod text;
 mod tls;
 mod trim;
+mod watchdog;
 mod why;
 
 pub use cancel::Cancelled;
@@ -61,9 +64,9 @@ pub use metrics::{BOUNDS_MS, Counters};
 pub use output::Output;
 pub use pause::{Pause, Scope};
 pub use probe::{Probe, Tick};
-pub use query::{AttemptRow, Edge, Job, ListFilter, OutputRow};
+pub use query::{AttemptRow, Edge, Job, ListFilter, OutputRow, Place};
 pub use rescue::Expired;
 pub use roots::Calling;
 pub use schedule::{Made, ScheduleRow, Target};
-pub use schema::{MigrationState, wanted_version};
+pub use schema::{MigrationState, newer_version, wanted_version};
 pub use sessions::SessionStat;

@@ -5,12 +5,13 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{Nullable, Text, Timestamp};
+use diesel::sql_types::{Nullable, Timestamp};
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, StoredTime};
+use super::text::AnyText as Text;
 use crate::job::why::{Hold, is_in_scope};
 
 /// What may be paused.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::dependents::LOOK_AGAIN;
@@ -17,6 +17,7 @@ use super::enqueue::{Declared, NewJob, micros};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Id, OPEN, Sql, StoredTime, padded_marks};
+use super::text::AnyText as Text;
 use crate::job::{On, State};
 
 /// Roots looked at in one transaction.
@@ -86,7 +87,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let root = calling.0;
         let key = key_within(root, "child", job);
-        self.unit(|tx| {
+        self.insert_once(|tx| {
             tx.require_root(calling)?;
             if let Some(id) = tx.made_before(root, &key, job)? {
                 return Ok(id);
@@ -113,7 +114,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let key = key_within(calling.0, "dependent", job);
         let job = NewJob { after: vec![(calling.0, on)], occurrence_key: Some(key.clone()), ..job.clone() };
-        self.unit(|tx| {
+        self.insert_once(|tx| {
             tx.require_root(calling)?;
             match tx.made_before(calling.0, &key, &job)? {
                 Some(id) => Ok(id),

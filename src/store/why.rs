@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{OPEN, Sql, StoredState, StoredTime};
+use super::text::AnyText as Text;
 use crate::job::why::{Facts, Hold, LastAttempt, Other};
 use crate::job::{On, State};
 

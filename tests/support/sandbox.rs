@@ -24,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A folder, `jobs.yaml` in it, and a database with Duly's tables.
 pub(crate) struct Sandbox {
     database: Arc<Database>,
+    /// Where `duly` finds it from here.
+    url: String,
     root: PathBuf,
     /// Removed last.
     _folder: TempDir,
@@ -61,7 +63,8 @@ impl Sandbox {
 
     fn with(database: impl FnOnce(&Path) -> Arc<Database>) -> Sandbox {
         let (root, folder) = private_folder();
-        let sandbox = Sandbox { database: database(&root), root, _folder: folder };
+        let database = database(&root);
+        let sandbox = Sandbox { url: database.next_url(), database, root, _folder: folder };
         sandbox.set_jobs("jobs: {}");
         sandbox
     }
@@ -79,7 +82,7 @@ impl Sandbox {
         let mut whole = format!("{}\n", text.trim_end());
         let has = |key: &str| text.lines().any(|line| line.starts_with(key));
         if !has("database:") {
-            whole.push_str(&format!("database: \"{}\"\n", self.database.url()));
+            whole.push_str(&format!("database: \"{}\"\n", self.url));
         }
         if !has("runner:") {
             whole.push_str(&format!("runner: {{state_dir: {}}}\n", self.state_dir().display()));
