@@ -45,6 +45,7 @@ mod sessions;
 mod shipped;
 mod situations;
 mod stand;
+mod status;
 mod support;
 mod systemd;
 mod targets;
