@@ -101,10 +101,12 @@ client: build-packages
 	{ echo "Name: libmariadb"; echo "Description: linked in"; echo "Version: $$(pkg-config --modversion libmariadb)"; \
 	  echo "Cflags: $$(pkg-config --cflags libmariadb)"; echo "Libs: -L$$PWD -lmariadb -lssl -lcrypto -lz -ldl -lm"; } > libmariadb.pc
 
-# The bare server, which starts no service and makes no user, and the client's programs that it is set up with. Where they have
+# The bare server, which starts no service and makes no user, and the client's programs that it is set up with; openssl makes
+# the certificates of the tests. Where they have
 # no packages of their own, the whole server.
 server-packages:
-	$(call installed,testing Duly,PATH="$$PATH:/usr/sbin:/usr/libexec"; command -v mariadbd && command -v mariadb-install-db && command -v my_print_defaults,mariadb-server-core mariadb-client-core,mariadb-server)
+	$(call installed,testing Duly,PATH="$$PATH:/usr/sbin:/usr/libexec"; command -v mariadbd && command -v mariadb-install-db && command -v my_print_defaults && command -v openssl && command -v setpriv,mariadb-server-core mariadb-client-core openssl util-linux,mariadb-server openssl util-linux)
+	$(call installed,testing the units of Duly,command -v systemd-analyze && command -v unshare && command -v script,systemd util-linux bsdutils,systemd bsdutils)
 
 # What Duly is measured against, and GNU time for memory.
 bench-packages:

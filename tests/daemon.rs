@@ -32,7 +32,7 @@ on_every_database! {
         assert_eq!(s.database().value("SELECT attempts FROM duly_job WHERE name = 'long'"), "0");
     }
 
-    /// Seen failing with jobs.yaml read once only (what is new in it is then never run).
+    /// Seen failing with the file not looked at before a tick is started (each tick then tells what is wrong with it).
     fn a_broken_jobs_yaml_is_told_and_the_last_good_one_is_not_used(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: ['true']}\n");
         let daemon = s.duly(["daemon", "--interval", "1s"]).spawn();
@@ -45,7 +45,7 @@ on_every_database! {
         assert_eq!(count(&s, "state = 'new'"), "1", "nothing is run by what was good before");
         assert_eq!(daemon.stderr_so_far().matches("jobs.a.comand").count(), 1, "told once: {}", daemon.stderr_so_far());
         s.set_jobs("jobs:\n  a: {command: ['true']}\n  new: {command: ['true'], schedule: '* * * * * *'}\n");
-        wait_until("it goes on with the new one", SOON, || count(&s, "state = 'success' AND name = 'new'") > "0".to_owned());
+        wait_until("it goes on with the new one", SOON, || count(&s, "state = 'success' AND name = 'new'") != "0");
         assert_eq!(count(&s, "state = 'success' AND name = 'a'"), "2");
         assert!(daemon.stderr_so_far().contains("can be used again"));
         daemon.signal_if_alive(Signal::INT);

@@ -240,6 +240,41 @@ on_every_database! {
         assert!(!s.path("evil").exists());
     }
 
+    /// MariaDB's utf8mb4 takes an encoded surrogate, and SQLite any bytes. Seen failing with texts read as diesel reads them: one
+    /// such row, and nothing was adopted or listed any more.
+    fn bytes_that_are_no_text_are_escaped_and_hold_nobody_up(s: Sandbox) {
+        prepare(&s);
+        let bad = if s.database().backend() == Backend::Sqlite { "CAST(x'ff4100eda080' AS TEXT)" } else { "x'4142eda080'" };
+        for columns in ["name, target_id", "name, target_type", "name, params", "name, unique_key"] {
+            insert(&s, columns, &format!("'append', {bad}"));
+        }
+        insert(&s, "name", bad);
+        insert(&s, "name, params", "'append', '[\"fine\"]'");
+        let output = s.duly(["run"]).output();
+        assert!(output.status.success(), "{output}");
+        assert!(s.read("started").contains("fine\n"), "{output}");
+        let list = s.json(["list", "--json"]);
+        let job = &list.as_array().unwrap()[5];
+        assert!(job["target_id"].as_str().unwrap().ends_with("\\xED\\xA0\\x80"), "{job}");
+        s.duly(["list"]).stdout_has("append").status(0);
+        s.duly(["show", "1"]).stdout_has("\\xED").status(0);
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'failed' AND reason LIKE '%params%'"), "1");
+    }
+
+    /// Seen failing without the `'+0 seconds'` in `readable` of `src/store/connection.rs`: such a row was adopted on SQLite,
+    /// and nothing could be listed any more.
+    fn a_time_that_no_clock_shows_hides_no_other_job(s: Sandbox) {
+        prepare(&s);
+        for time in ["2000-01-02 24:00:00", "2026-02-30 00:00:00", "-4713-11-24 12:00:00", "9999-12-31 23:59:59.999999", "0000-01-01", "now", "1e9"] {
+            // A server may refuse it.
+            s.database().try_sql(&format!("INSERT INTO duly_job (name, run_at) VALUES ('append', '{time}')"));
+        }
+        insert(&s, "name, params", "'append', '[\"fine\"]'");
+        let output = s.duly(["run"]).output();
+        assert!(output.status.success() && s.read("started").contains("fine\n"), "{output}");
+        s.json(["list", "--json"]);
+    }
+
     /// Megabytes are refused by their length, without being read, and neither run nor listed.
     /// Seen failing without the limit in `Store::adopt`, which then read them, and with params of any length in `Store::list`.
     fn params_of_any_size_are_refused_and_hold_nothing_up(s: Sandbox) {

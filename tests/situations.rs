@@ -96,7 +96,7 @@ on_every_database! {
         fine(&s);
     }
 
-    /// Seen failing with names judged by this host's jobs.yaml alone.
+    /// Seen failing with what hosts declare not recorded.
     fn a_name_is_declared_nowhere(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: ['true']}\n");
         s.duly(["run"]).status(0);

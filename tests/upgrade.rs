@@ -288,7 +288,10 @@ fn a_migration_gives_up_where_it_would_hold_everybody_up() {
     let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
     let newest = versions(Backend::MariaDb).pop().unwrap();
     let text = text_of(Backend::MariaDb, &newest);
-    let table = text.split_whitespace().find(|word| word.starts_with("duly_")).unwrap().to_owned();
+    let changes =
+        text.lines().filter(|line| line.starts_with("CREATE TABLE") || line.starts_with("ALTER TABLE"));
+    let mut words = changes.flat_map(str::split_whitespace);
+    let table = words.find(|word| word.starts_with("duly_")).unwrap().to_owned();
     s.database().sql(&format!("DELETE FROM duly_migration WHERE name = '{newest}'"));
     let mut session = s.database().connect();
     session.sql(&format!("LOCK TABLES {table} WRITE"));

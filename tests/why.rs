@@ -200,7 +200,7 @@ on_every_database! {
         s.duly(["why", "2"]).stdout_has("it was cancelled at 20").stdout_has("by user").stdout_has("`duly retry 2`").status(0);
     }
 
-    /// Seen failing with a root's own end not read.
+    /// Seen failing with the open children not read.
     fn a_root_names_the_children_that_it_waits_for(s: Sandbox) {
         s.set_jobs(&format!("jobs:\n  root: {{command: [sh, -c, '{} child part && {} child part -- x'], time_before_stale: 30m}}\n  part: {{command: [sh, -c, 'exit 9'], backoff: {{initial: 1h}}}}\n",
             env!("CARGO_BIN_EXE_duly"), env!("CARGO_BIN_EXE_duly")));

@@ -14,7 +14,7 @@ mod operate;
 mod shop;
 
 pub use man::ManArgs;
-pub use operate::{DaemonArgs, JobJsonArgs, MetricsArgs, StatusArgs};
+pub use operate::{CrontabArgs, DaemonArgs, JobJsonArgs, MetricsArgs, StatusArgs, SystemdArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -39,9 +39,9 @@ pub struct Cli {
     /// Tell only errors on standard error
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
     pub quiet: bool,
-    /// What to do
+    /// What to do; where it stands, if nothing is said
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// What Duly can do.
@@ -135,6 +135,15 @@ pub enum Command {
     /// Check jobs.yaml, and a crontab, without a database
     #[command(after_help = "Example:\n  crontab -l | duly check --crontab -")]
     Check(CheckArgs),
+    /// Print the lines that let cron tick
+    #[command(after_help = "Examples:\n  (crontab -l; duly crontab --every 15s) | crontab -\n  \
+                            duly crontab --user www-data > /etc/cron.d/duly")]
+    Crontab(CrontabArgs),
+    /// Print the units that let systemd tick: a service with a timer, or a daemon
+    #[command(
+        after_help = "Examples:\n  duly systemd --user www-data --into /etc/systemd/system\n  duly systemd --daemon"
+    )]
+    Systemd(SystemdArgs),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  duly completions bash > /etc/bash_completion.d/duly")]
     Completions(CompletionsArgs),

@@ -63,3 +63,28 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
     Ok(interval)
 }
+
+/// Arguments of `crontab`.
+#[derive(Debug, Args)]
+pub struct CrontabArgs {
+    /// From one tick to the next, such as 15s, 1 min or 5 min
+    #[arg(long, value_name = "DURATION", default_value = "1 min", value_parser = duration::parse)]
+    pub every: Duration,
+    /// As this user, in the form of /etc/cron.d
+    #[arg(long)]
+    pub user: Option<String>,
+}
+
+/// Arguments of `systemd`.
+#[derive(Debug, Args)]
+pub struct SystemdArgs {
+    /// The unit of the daemon, in place of a service with a timer
+    #[arg(long)]
+    pub daemon: bool,
+    /// As this user, and its group of the same name [default: duly]
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Write them into this folder rather than to standard output
+    #[arg(long, value_name = "FOLDER")]
+    pub into: Option<PathBuf>,
+}

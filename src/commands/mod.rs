@@ -3,9 +3,11 @@
 mod bound;
 mod cancel;
 mod check;
+mod check_crontab;
 mod child;
 mod clean_up;
 mod completions;
+mod crontab;
 mod daemon;
 mod dependent;
 mod enqueue;
@@ -28,8 +30,11 @@ mod run_job;
 mod sessions;
 mod shop_job;
 mod show;
+mod stand;
 mod start;
 mod status;
+mod status_answer;
+mod systemd;
 mod watch;
 mod why;
 
@@ -103,7 +108,10 @@ fn one_line(err: &clap::Error) -> String {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty());
     let joined: Vec<&str> = lines.collect();
-    joined.join(" ").trim_start_matches("error: ").to_owned()
+    let text = joined.join(" ").trim_start_matches("error: ").to_owned();
+    // Most say what is expected; one that does not is left with a place to look.
+    let has_step = ["expected", "tip:", "possible values"].iter().any(|step| text.contains(step));
+    if has_step { text } else { format!("{text}; `duly --help` and `duly COMMAND --help` have examples") }
 }
 
 /// Carries out one command.
@@ -116,7 +124,8 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
     log_options.extend(cli.quiet.then(|| "--quiet".to_owned()));
     let context =
         Context { options: LoadOptions { path: cli.config, database_url: cli.database_url }, log_options };
-    match cli.command {
+    let Some(command) = cli.command else { return stand::run(&context) };
+    match command {
         Command::Run(args) => run::run(&context, args),
         Command::RunJob(args) => run_job::run(&context, args),
         Command::Enqueue(args) => enqueue::run(&context, args),
@@ -143,6 +152,8 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Migrate(args) => migrate::run(&context, &args),
         Command::Daemon(args) => daemon::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
+        Command::Crontab(args) => crontab::run(&context, &args),
+        Command::Systemd(args) => systemd::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Bound(args) => bound::run(&args),

@@ -22,7 +22,11 @@ pub(super) fn retry(config: &Config, store: &mut Store, id: i64) -> Result<i64> 
     let old =
         store.job(id).with_context(|| format!("cannot read job {id}"))?.ok_or_else(|| no_such_job(id))?;
     if !old.state.is_ended() {
-        return Err(Refused(format!("job {id} has not ended: it is {}", old.state)).into());
+        return Err(Refused(format!(
+            "job {id} has not ended: it is {}; `duly why {id}` says why",
+            old.state
+        ))
+        .into());
     }
     let mut job = NewJob::of(definition(config, &old.name)?);
     job.queue = old.queue.unwrap_or(job.queue);

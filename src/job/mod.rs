@@ -23,6 +23,7 @@ mod retry;
 mod schedule;
 pub mod shop;
 mod state;
+mod text;
 pub mod why;
 mod zone;
 
@@ -37,6 +38,7 @@ pub use outcome::Outcome;
 pub use retry::{Backoff, Verdict, verdict};
 pub use schedule::{CatchUp, MAX_OCCURRENCES, Occurrences, Overlap, Schedule, ScheduleError, Trigger};
 pub use state::{On, State};
+pub use text::escape;
 pub use zone::Zone;
 
 /// A 64-bit FNV-1a hash: the same on every host and in every version, which `std`'s hashers do not promise.

@@ -73,7 +73,12 @@ impl Drain {
     pub(super) fn run(tick: Tick) -> Result<TickReport> {
         let concurrency = tick.config.runner.concurrency;
         let mut slots = Slots::new(&tick.folder, concurrency);
-        let cannot = |folder: &Path| format!("cannot write in the state folder `{}`", folder.display());
+        let cannot = |folder: &Path| {
+            format!(
+                "cannot write in the state folder `{}` (make room, or set runner.state_dir)",
+                folder.display()
+            )
+        };
         if slots.take(1).with_context(|| cannot(&tick.folder))? == 0 {
             log::info!("all {concurrency} slots of this host are taken");
             return Ok(TickReport::default());
@@ -131,13 +136,18 @@ impl Drain {
             }
         }
         drain.note_busy_tick();
-        match drain.trouble {
-            Some(trouble) if drain.report.signal.is_none() => Err(trouble),
+        drain.answer()
+    }
+
+    /// What the tick ends with.
+    fn answer(self) -> Result<TickReport> {
+        match self.trouble {
+            Some(trouble) if self.report.signal.is_none() => Err(trouble),
             Some(trouble) => {
                 log::error!("{trouble:#}");
-                Ok(drain.report)
+                Ok(self.report)
             }
-            None => Ok(drain.report),
+            None => Ok(self.report),
         }
     }
 

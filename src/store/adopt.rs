@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable};
 
 use super::connection::Store;
 use super::enqueue::{Declared, micros, params_json};
@@ -12,6 +12,7 @@ use super::error::StoreError;
 use super::finish::clip;
 use super::query::LONGEST_PARAMS;
 use super::sql::{Id, Sql, marks, marks_or_empty};
+use super::text::AnyText as Text;
 use crate::job::{Action, Definition, Unique, is_hook, parse_params};
 
 /// How long a job is startable before it comes nearer to the head of its queue, and by how much of a priority.

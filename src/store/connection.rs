@@ -152,7 +152,8 @@ impl Store {
         if self.is_mysql() {
             format!("(CASE WHEN {column} >= '1970-01-01' THEN {column} END)")
         } else {
-            format!("strftime('%Y-%m-%d %H:%M:%f000', {column})")
+            // Without a change to a time SQLite gives 24:00 and the 30th of February back as they were.
+            format!("strftime('%Y-%m-%d %H:%M:%f000', {column}, '+0 seconds')")
         }
     }
 

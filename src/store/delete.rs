@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use chrono::NaiveDateTime;
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text, Timestamp};
+use diesel::sql_types::{BigInt, Timestamp};
 
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
 use super::sql::{Id, Sql, marks, time_text};
+use super::text::AnyText as Text;
 use crate::job::State;
 
 /// Jobs per transaction.

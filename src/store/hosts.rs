@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, StoredTime};
+use super::text::AnyText as Text;
 use crate::job::{Declares, Host};
 
 #[derive(QueryableByName)]
@@ -126,8 +127,9 @@ impl Store {
     ///
     /// When the database fails.
     pub fn hosts(&mut self) -> Result<Vec<Host>, StoreError> {
-        let query = "SELECT r.host, r.last_tick_at, r.version, r.schedules_digest, h.declares, h.trouble, h.trouble_at, \
-                     h.tick_ms, h.renewals FROM duly_runner r LEFT JOIN duly_host h ON h.host = r.host ORDER BY r.host";
+        let query = "SELECT duly_runner.host, last_tick_at, version, schedules_digest, declares, trouble, trouble_at, tick_ms, \
+                     renewals FROM duly_runner LEFT JOIN duly_host ON duly_host.host = duly_runner.host \
+                     ORDER BY duly_runner.host";
         Ok(self.rows::<Row>(&Sql::new(query))?.into_iter().map(Host::from).collect())
     }
 }

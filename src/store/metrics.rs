@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{Sql, StoredTime, Value, marks};
+use super::text::AnyText as Text;
 use crate::job::State;
 
 /// How far the mark stays behind. A transaction that took longer between the statement that dates an end and its commit

@@ -40,6 +40,7 @@ mod sessions;
 mod sql;
 mod startable;
 mod status;
+mod text;
 mod tls;
 mod trim;
 mod watchdog;

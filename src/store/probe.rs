@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::enqueue::no_answer;
 use super::error::StoreError;
 use super::sql::{Sql, marks};
+use super::text::AnyText as Text;
 
 /// What a tick needs to know before it does anything.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
 use super::sql::{Id, Sql, StoredState, StoredTime, Value};
+use super::text::AnyText as Text;
 use crate::job::{State, parse_params};
 
 /// One job, as it is stored.

@@ -13,6 +13,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::connection::{Link, Store};
 use super::error::StoreError;
 use super::sql::Sql;
+use super::text::AnyText;
 
 const MYSQL: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -44,11 +45,11 @@ pub struct MigrationState {
 
 #[derive(QueryableByName)]
 struct Applied {
-    #[diesel(sql_type = Text)]
+    #[diesel(sql_type = AnyText)]
     version: String,
-    #[diesel(sql_type = Text)]
+    #[diesel(sql_type = AnyText)]
     name: String,
-    #[diesel(sql_type = Text)]
+    #[diesel(sql_type = AnyText)]
     run_at: String,
 }
 

@@ -111,7 +111,7 @@ impl Store {
     /// When the database fails.
     pub fn latest_session_stat(&mut self) -> Result<Option<SessionStat>, StoreError> {
         let query = "SELECT measured_at, active_5m, active_30m, active_24h, total FROM duly_session_stat \
-                     ORDER BY measured_at DESC LIMIT 1";
+                     WHERE measured_at = (SELECT MAX(measured_at) FROM duly_session_stat) LIMIT 1";
         Ok(self.rows(&Sql::new(query))?.pop())
     }
 }

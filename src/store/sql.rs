@@ -12,6 +12,7 @@ use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp, Untyped};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, QueryableByName, RunQueryDsl};
 
+use super::text::AnyText;
 use crate::job::State;
 
 /// A value of a statement.
@@ -145,9 +146,9 @@ impl From<StoredTime> for Option<DateTime<Utc>> {
 /// A state as a row has it, for `deserialize_as`.
 pub(super) struct StoredState(State);
 
-impl<DB: Backend> FromSql<Text, DB> for StoredState
+impl<DB: Backend> FromSql<AnyText, DB> for StoredState
 where
-    String: FromSql<Text, DB>,
+    String: FromSql<AnyText, DB>,
 {
     fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
         Ok(Self(String::from_sql(bytes)?.parse()?))

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
 use super::sql::{OPEN, Sql, StoredState, StoredTime};
+use super::text::AnyText as Text;
 use crate::job::health::{Depth, Expired, Failing, Stuck};
 use crate::job::{SILENT, State};
 
@@ -131,9 +132,9 @@ impl Store {
                     latest: None,
                 });
                 if state == State::Stale {
-                    entry.stale = count(row.failed)
+                    entry.stale = count(row.failed);
                 } else {
-                    entry.failed = count(row.failed)
+                    entry.failed = count(row.failed);
                 }
                 entry.last_at = entry.last_at.max(row.last_at);
             }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{OPEN, Sql, StoredState, StoredTime};
+use super::text::AnyText as Text;
 use crate::job::why::{Facts, Hold, LastAttempt, Other};
 use crate::job::{On, State};
 
@@ -123,14 +124,7 @@ impl Store {
             Some(root) => self.others(&format!("SELECT {OTHER} FROM duly_job WHERE id = ?"), root)?.pop(),
             None => None,
         };
-        let open_children = if row.children > 0 && row.state == State::Running {
-            let query = format!(
-                "SELECT {OTHER} FROM duly_job WHERE root_id = ? AND state IN {OPEN} ORDER BY id LIMIT {NAMED}"
-            );
-            self.others(&query, id)?.into_iter().map(|(other, _)| other).collect()
-        } else {
-            Vec::new()
-        };
+        let open_children = self.children_that_hold(id, &row)?;
         let is_pending = row.state == State::Pending;
         let holders = if is_pending {
             (
@@ -153,7 +147,7 @@ impl Store {
             last_attempt: self.latest_attempt(id)?,
             hosts: self.hosts()?,
             queue,
-            root: root.map(|(other, is_cancelled)| (other, is_cancelled)),
+            root,
             open_children,
             holders,
             ahead,
@@ -181,6 +175,17 @@ impl Store {
                 .and_then(|ms| u64::try_from(ms).ok())
                 .map(Duration::from_millis),
         }))
+    }
+
+    /// Children that a root whose command has ended waits for, some of them.
+    fn children_that_hold(&mut self, id: i64, row: &Row) -> Result<Vec<Other>, StoreError> {
+        if row.children == 0 || row.state != State::Running {
+            return Ok(Vec::new());
+        }
+        let query = format!(
+            "SELECT {OTHER} FROM duly_job WHERE root_id = ? AND state IN {OPEN} ORDER BY id LIMIT {NAMED}"
+        );
+        Ok(self.others(&query, id)?.into_iter().map(|(other, _)| other).collect())
     }
 
     fn others(&mut self, query: &str, id: i64) -> Result<Vec<(Other, bool)>, StoreError> {

@@ -212,7 +212,7 @@ impl Session {
         self.try_sql(statements).unwrap_or_else(|err| panic!("{err}: {statements}"));
     }
 
-    fn try_sql(&mut self, statements: &str) -> QueryResult<()> {
+    pub(crate) fn try_sql(&mut self, statements: &str) -> QueryResult<()> {
         match self {
             Session::Sqlite(connection) => connection.batch_execute(statements),
             Session::MariaDb(connection) => connection.batch_execute(statements),

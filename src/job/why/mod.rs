@@ -43,6 +43,14 @@ pub struct Hold {
     pub reason: Option<String>,
 }
 
+/// Whether a pause of `scope` holds jobs of this name in this queue back.
+#[must_use]
+pub fn is_in_scope(scope: &str, name: &str, queue: &str) -> bool {
+    scope == "all"
+        || scope.strip_prefix("queue:").is_some_and(|paused| paused == queue)
+        || scope.strip_prefix("job:").is_some_and(|paused| paused == name)
+}
+
 /// How the latest attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastAttempt {

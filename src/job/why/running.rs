@@ -27,7 +27,7 @@ pub(super) fn running(facts: &Facts, here: &Here) -> Vec<Reason> {
             reasons.push(Reason::new(Kind::RunnerDead, text, next));
         }
         Some(_) if facts.lease_until.is_some_and(|until| until < facts.now) => {
-            reasons.push(lease_ended(facts))
+            reasons.push(lease_ended(facts));
         }
         Some(_) => reasons.push(held(facts, here)),
     }

@@ -223,8 +223,8 @@ mod tests {
     #[test]
     fn a_wide_character_is_never_cut_in_half_and_moves_no_column() {
         let rows = drawn(24, 5, &["日本語の仕事です", "a\u{1b}[31m"], 0);
-        assert_eq!(rows[2], "1   日本語…  default");
-        assert_eq!(rows[3], "2   a␛[31m   default");
+        assert_eq!(rows[2], "1   日本語の仕事…  defa…");
+        assert_eq!(rows[3], "2   a␛[31m         defa…");
     }
 
     #[test]
