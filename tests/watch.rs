@@ -231,7 +231,7 @@ fn the_table_of_a_terminal_begins_at_its_edge() {
     );
 }
 
-/// Seen failing with columns that are never left out.
+/// Which columns are left out, and where a text is cut, is tested beside `render/screen`.
 #[test]
 fn narrow_terminals_and_wide_characters_are_borne() {
     let s = Sandbox::new(Backend::Sqlite).jobs(
