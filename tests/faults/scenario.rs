@@ -129,6 +129,16 @@ impl Scenario<'_> {
         };
         let migrated = s.duly(["migrate"]).output();
         assert!(migrated.status.success(), "{migrated}");
+        if ground.engine == Engine::Galera {
+            for node in &ground.servers {
+                // A query that waits until the tables have come to this node.
+                let what = format!(
+                    "SET SESSION wsrep_sync_wait = 15; SELECT COUNT(*) FROM {}.duly_job",
+                    s.database().user()
+                );
+                node.administrator().sql(&what);
+            }
+        }
         let hosts: Vec<Sandbox> = (0..3).map(|_| s.beside()).collect();
         for host in &hosts {
             host.set_jobs(&load::jobs(&host.state_dir().display().to_string(), true));
