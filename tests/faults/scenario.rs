@@ -233,23 +233,23 @@ impl Scenario<'_> {
         let done = match event {
             Event::Kill(_) | Event::Stop(_) | Event::Freeze(..) => self.signal(event),
             Event::FreezeUntilOvertaken(number) => self.freeze_until_overtaken(number),
-            Event::Cut(host) => self.to_network(host, "connections cut", |proxy| proxy.cut()),
+            Event::Cut(host) => self.on_network(host, "connections cut", |proxy| proxy.cut()),
             Event::Forget(host) => {
-                self.to_network(host, "connections silent for ever", |proxy| proxy.forget())
+                self.on_network(host, "connections silent for ever", |proxy| proxy.forget())
             }
             Event::Slow(host, length) => {
                 self.later(length, Undo::Quicken(host));
-                self.to_network(host, "network slow", |proxy| proxy.delay(Duration::from_millis(60)))
+                self.on_network(host, "network slow", |proxy| proxy.delay(Duration::from_millis(60)))
             }
             Event::Swallow(host, length) => {
                 self.later(length, Undo::Answer(host));
-                self.to_network(host, "new connections not answered", |proxy| proxy.swallow(true))
+                self.on_network(host, "new connections not answered", |proxy| proxy.swallow(true))
             }
             Event::AtCommit(host, passed, fault) => {
-                self.to_network(host, fault.name(), |proxy| proxy.at_commit(passed, fault))
+                self.on_network(host, fault.name(), |proxy| proxy.at_commit(passed, fault))
             }
             Event::KillConnection(_) | Event::Lock(_) | Event::ReadOnly(_) | Event::KillServer(_) => {
-                self.to_server(event)
+                self.on_server(event)
             }
             Event::FillDisk(length) => self.fill_disk(length),
             Event::Enqueue(..) | Event::Insert | Event::Cancel(..) => {
@@ -308,12 +308,12 @@ impl Scenario<'_> {
         None
     }
 
-    fn to_network(&self, host: usize, kind: &'static str, what: impl FnOnce(&Proxy)) -> Option<&'static str> {
+    fn on_network(&self, host: usize, kind: &'static str, what: impl FnOnce(&Proxy)) -> Option<&'static str> {
         what(self.proxies.get(host)?);
         Some(kind)
     }
 
-    fn to_server(&mut self, event: Event) -> Option<&'static str> {
+    fn on_server(&mut self, event: Event) -> Option<&'static str> {
         match event {
             Event::KillConnection(number) => {
                 let node = &self.ground.servers[pick(&mut Dice::new(number << 8), self.ground.servers.len())];
@@ -377,7 +377,11 @@ impl Scenario<'_> {
             Event::Enqueue(host, number) => {
                 let token = format!("token-{}", self.producers.len());
                 let name = load::PRODUCED[pick(&mut Dice::new(number << 8), load::PRODUCED.len())];
-                let run = self.hosts[host].duly(["enqueue", name, "--unique-key", &token]);
+                let mut words = vec!["enqueue", name];
+                if number % 2 == 0 {
+                    words.extend(["--unique-key", &token]);
+                }
+                let run = self.hosts[host].duly(words);
                 self.producers.push((token, run.spawn()));
             }
             Event::Insert => {
@@ -423,8 +427,8 @@ impl Scenario<'_> {
         for (_, undo) in due {
             match undo {
                 Undo::Thaw(tick) | Undo::ThawWhenOvertaken(tick, _) => self.thaw(tick),
-                Undo::Quicken(host) => drop(self.to_network(host, "", |proxy| proxy.delay(Duration::ZERO))),
-                Undo::Answer(host) => drop(self.to_network(host, "", |proxy| proxy.swallow(false))),
+                Undo::Quicken(host) => drop(self.on_network(host, "", |proxy| proxy.delay(Duration::ZERO))),
+                Undo::Answer(host) => drop(self.on_network(host, "", |proxy| proxy.swallow(false))),
                 Undo::Unlock(session) => drop(session),
                 Undo::Writable => self.ground.servers[0].administrator().sql("SET GLOBAL read_only = 0"),
                 Undo::Empty(path) => {
