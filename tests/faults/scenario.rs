@@ -47,6 +47,15 @@ impl Ground {
             && nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).is_ok();
         Ground { engine, servers, can_mount, faketime: faketime() }
     }
+
+    /// Waits until what was done on the first node of a cluster has come to all of them, by a query that needs it.
+    fn agree(&self, query: &str) {
+        if self.engine == Engine::Galera {
+            for node in &self.servers {
+                node.administrator().sql(&format!("SET SESSION wsrep_sync_wait = 15; {query}"));
+            }
+        }
+    }
 }
 
 /// What a job may have been seen as, and what was asked for.
@@ -124,21 +133,14 @@ impl Scenario<'_> {
             None => Sandbox::new(Backend::Sqlite),
             // The first one in turn is the sandbox that migrates.
             Some(server) => {
-                Sandbox::on(Database::on(server).through([&proxies[2], &proxies[0], &proxies[1]]))
+                let database = Database::on(server);
+                ground.agree("SELECT COUNT(*) FROM mysql.user");
+                Sandbox::on(database.through([&proxies[2], &proxies[0], &proxies[1]]))
             }
         };
         let migrated = s.duly(["migrate"]).output();
         assert!(migrated.status.success(), "{migrated}");
-        if ground.engine == Engine::Galera {
-            for node in &ground.servers {
-                // A query that waits until the tables have come to this node.
-                let what = format!(
-                    "SET SESSION wsrep_sync_wait = 15; SELECT COUNT(*) FROM {}.duly_job",
-                    s.database().user()
-                );
-                node.administrator().sql(&what);
-            }
-        }
+        ground.agree(&format!("SELECT COUNT(*) FROM {}.duly_job", s.database().user()));
         let hosts: Vec<Sandbox> = (0..3).map(|_| s.beside()).collect();
         for host in &hosts {
             host.set_jobs(&load::jobs(&host.state_dir().display().to_string(), true));
