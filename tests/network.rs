@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use crate::support::{Backend, CommitFault, Database, Proxy, Sandbox, Server, wait_until};
+use crate::support::{Backend, CommitFault, Database, Proxy, Sandbox, Server, program, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -188,7 +188,8 @@ fn whichever_commit_of_a_calling_command_goes_wrong_it_has_one_child_and_one_dep
     for fault in [CommitFault::AnswerLost, CommitFault::Unsent] {
         for passed in 0..4 {
             let (proxy, s) = behind_a_proxy();
-            let duly = env!("CARGO_BIN_EXE_duly");
+            let duly = program();
+            let duly = duly.to_str().unwrap();
             s.set_jobs(&format!("jobs:
   root: {{command: [sh, -ec, 'touch running; while [ ! -e go ]; do sleep 0.05; done; {duly} child leaf; {duly} dependent last'], max_attempts: 1}}
   leaf: {{command: ['true']}}

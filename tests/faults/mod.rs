@@ -52,6 +52,10 @@ fn seeds(few: u64) -> Vec<u64> {
 }
 
 /// Carries all seeds out, several at a time, each worker on a server of its own; then tells all that was found.
+#[expect(
+    clippy::print_stdout,
+    reason = "figures are for whoever runs it with --nocapture, and for a failure"
+)]
 fn suite(engine: Engine, few: u64, workers: usize) {
     let (seeds, next, began) = (seeds(few), AtomicUsize::new(0), Instant::now());
     let workers =

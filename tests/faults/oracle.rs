@@ -245,7 +245,8 @@ fn states(s: &Sandbox, seen: &mut Seen) {
             (number(&row[0]).unwrap(), row[1].as_deref().unwrap(), row[2].as_deref().unwrap());
         let allowed = ENDS.iter().find(|(known, _)| *known == name).map_or(&[] as &[&str], |(_, ends)| ends);
         let is_skipped = state == "cancelled" && row[5].is_some() && row[3].is_none();
-        if !allowed.contains(&state) && !(state == "cancelled" && excused.contains(&id)) && !is_skipped {
+        let is_excused = is_skipped || state == "cancelled" && excused.contains(&id);
+        if !allowed.contains(&state) && !is_excused {
             seen.wrong.push(format!("job {id} ({name}) ended as {state}: {:?}", row[4]));
         }
     }
@@ -254,7 +255,8 @@ fn states(s: &Sandbox, seen: &mut Seen) {
 /// What the jobs wrote agrees with what is recorded.
 fn executions(s: &Sandbox, seen: &mut Seen, figures: &mut Figures) {
     let text = s.read("log");
-    let (mut begun, mut ended): (BTreeMap<(i64, i64), u64>, BTreeSet<(i64, i64)>) = Default::default();
+    let mut begun: BTreeMap<(i64, i64), u64> = BTreeMap::new();
+    let mut ended: BTreeSet<(i64, i64)> = BTreeSet::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         let [what, id, fence, ..] = words[..] else { continue };

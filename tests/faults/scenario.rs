@@ -47,6 +47,15 @@ impl Ground {
             && nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).is_ok();
         Ground { engine, servers, can_mount, faketime: faketime() }
     }
+
+    /// Waits until what was done on the first node of a cluster has come to all of them, by a query that needs it.
+    fn agree(&self, query: &str) {
+        if self.engine == Engine::Galera {
+            for node in &self.servers {
+                node.administrator().sql(&format!("SET SESSION wsrep_sync_wait = 15; {query}"));
+            }
+        }
+    }
 }
 
 /// What a job may have been seen as, and what was asked for.
@@ -124,11 +133,14 @@ impl Scenario<'_> {
             None => Sandbox::new(Backend::Sqlite),
             // The first one in turn is the sandbox that migrates.
             Some(server) => {
-                Sandbox::on(Database::on(server).through([&proxies[2], &proxies[0], &proxies[1]]))
+                let database = Database::on(server);
+                ground.agree("SELECT COUNT(*) FROM mysql.user");
+                Sandbox::on(database.through([&proxies[2], &proxies[0], &proxies[1]]))
             }
         };
         let migrated = s.duly(["migrate"]).output();
         assert!(migrated.status.success(), "{migrated}");
+        ground.agree(&format!("SELECT COUNT(*) FROM {}.duly_job", s.database().user()));
         let hosts: Vec<Sandbox> = (0..3).map(|_| s.beside()).collect();
         for host in &hosts {
             host.set_jobs(&load::jobs(&host.state_dir().display().to_string(), true));
@@ -223,23 +235,23 @@ impl Scenario<'_> {
         let done = match event {
             Event::Kill(_) | Event::Stop(_) | Event::Freeze(..) => self.signal(event),
             Event::FreezeUntilOvertaken(number) => self.freeze_until_overtaken(number),
-            Event::Cut(host) => self.to_network(host, "connections cut", |proxy| proxy.cut()),
+            Event::Cut(host) => self.on_network(host, "connections cut", |proxy| proxy.cut()),
             Event::Forget(host) => {
-                self.to_network(host, "connections silent for ever", |proxy| proxy.forget())
+                self.on_network(host, "connections silent for ever", |proxy| proxy.forget())
             }
             Event::Slow(host, length) => {
                 self.later(length, Undo::Quicken(host));
-                self.to_network(host, "network slow", |proxy| proxy.delay(Duration::from_millis(60)))
+                self.on_network(host, "network slow", |proxy| proxy.delay(Duration::from_millis(60)))
             }
             Event::Swallow(host, length) => {
                 self.later(length, Undo::Answer(host));
-                self.to_network(host, "new connections not answered", |proxy| proxy.swallow(true))
+                self.on_network(host, "new connections not answered", |proxy| proxy.swallow(true))
             }
             Event::AtCommit(host, passed, fault) => {
-                self.to_network(host, fault.name(), |proxy| proxy.at_commit(passed, fault))
+                self.on_network(host, fault.name(), |proxy| proxy.at_commit(passed, fault))
             }
             Event::KillConnection(_) | Event::Lock(_) | Event::ReadOnly(_) | Event::KillServer(_) => {
-                self.to_server(event)
+                self.on_server(event)
             }
             Event::FillDisk(length) => self.fill_disk(length),
             Event::Enqueue(..) | Event::Insert | Event::Cancel(..) => {
@@ -298,12 +310,12 @@ impl Scenario<'_> {
         None
     }
 
-    fn to_network(&self, host: usize, kind: &'static str, what: impl FnOnce(&Proxy)) -> Option<&'static str> {
+    fn on_network(&self, host: usize, kind: &'static str, what: impl FnOnce(&Proxy)) -> Option<&'static str> {
         what(self.proxies.get(host)?);
         Some(kind)
     }
 
-    fn to_server(&mut self, event: Event) -> Option<&'static str> {
+    fn on_server(&mut self, event: Event) -> Option<&'static str> {
         match event {
             Event::KillConnection(number) => {
                 let node = &self.ground.servers[pick(&mut Dice::new(number << 8), self.ground.servers.len())];
@@ -367,7 +379,11 @@ impl Scenario<'_> {
             Event::Enqueue(host, number) => {
                 let token = format!("token-{}", self.producers.len());
                 let name = load::PRODUCED[pick(&mut Dice::new(number << 8), load::PRODUCED.len())];
-                let run = self.hosts[host].duly(["enqueue", name, "--unique-key", &token]);
+                let mut words = vec!["enqueue", name];
+                if number % 2 == 0 {
+                    words.extend(["--unique-key", &token]);
+                }
+                let run = self.hosts[host].duly(words);
                 self.producers.push((token, run.spawn()));
             }
             Event::Insert => {
@@ -413,8 +429,8 @@ impl Scenario<'_> {
         for (_, undo) in due {
             match undo {
                 Undo::Thaw(tick) | Undo::ThawWhenOvertaken(tick, _) => self.thaw(tick),
-                Undo::Quicken(host) => drop(self.to_network(host, "", |proxy| proxy.delay(Duration::ZERO))),
-                Undo::Answer(host) => drop(self.to_network(host, "", |proxy| proxy.swallow(false))),
+                Undo::Quicken(host) => drop(self.on_network(host, "", |proxy| proxy.delay(Duration::ZERO))),
+                Undo::Answer(host) => drop(self.on_network(host, "", |proxy| proxy.swallow(false))),
                 Undo::Unlock(session) => drop(session),
                 Undo::Writable => self.ground.servers[0].administrator().sql("SET GLOBAL read_only = 0"),
                 Undo::Empty(path) => {
@@ -483,11 +499,18 @@ impl Scenario<'_> {
                 self.seen.wrong.push(format!("never ended: {rows:?}\n{last}"));
                 return;
             }
-            for host in &self.hosts {
-                let run = host.duly(["run"]).env("LOG", &self.log).env("DULY", program());
-                last = run.output().to_string();
-            }
+            last = self.tick_everywhere();
             oracle::look(&self.s, &mut self.seen);
         }
+        // Others may have done all that a host had under way when its runner was killed: what is left there, it tidies up.
+        self.tick_everywhere();
+    }
+
+    fn tick_everywhere(&self) -> String {
+        let mut last = String::new();
+        for host in &self.hosts {
+            last = host.duly(["run"]).env("LOG", &self.log).env("DULY", program()).output().to_string();
+        }
+        last
     }
 }
