@@ -10,11 +10,14 @@ use clap_complete::Shell;
 use crate::job::{On, State, duration, instant};
 
 mod shop;
+mod web;
 
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
 };
+
+pub use web::WebArgs;
 
 /// Where options that every command has stand in its help.
 const GLOBAL: &str = "Options of every command";
@@ -110,6 +113,10 @@ pub enum Command {
     #[command(after_help = "Examples:\n  */5 * * * * duly sessions write-stat      (in a crontab)\n  \
                             duly sessions show --since '1 day'")]
     Sessions(SessionsArgs),
+    /// Serve the web page: jobs and what they print, definitions with a Start button, statistics
+    #[command(after_help = "Examples:\n  duly web --listen 127.0.0.1:8080\n  \
+                            duly web --hash-password      (reads a password, prints what web.users takes)")]
+    Web(WebArgs),
     /// Create or update the tables
     #[command(after_help = "Example:\n  duly migrate --dry-run")]
     Migrate(MigrateArgs),

@@ -5,7 +5,6 @@ use anyhow::{Context as _, Result};
 use super::{Context, Refused, no_such_job};
 use crate::cli::CancelArgs;
 use crate::exit_code::ExitCode;
-use crate::job::State;
 use crate::process;
 use crate::render;
 use crate::store::Cancelled;
@@ -14,15 +13,9 @@ pub(super) fn run(context: &Context, args: &CancelArgs) -> Result<ExitCode> {
     let (_, mut store) = context.open()?;
     let id = args.id;
     let why = format!("cancelled by {}", process::who());
-    let cannot = || format!("cannot cancel job {id}");
-    let done = store.cancel(id, &why).with_context(cannot)?;
-    // The root is marked by now, so it gets no more children.
-    for (child, state) in store.open_children(id).with_context(cannot)? {
-        if state != State::Running || args.kill {
-            store.cancel(child, &format!("its root, job {id}, was {why}")).with_context(cannot)?;
-        }
-    }
-    store.settle().with_context(cannot)?;
+    let done = store
+        .cancel_with_children(id, &why, args.kill)
+        .with_context(|| format!("cannot cancel job {id}"))?;
     match done {
         Cancelled::Now => render::answer(&format!("job {id} is cancelled"))?,
         Cancelled::Requested => render::answer(&format!("job {id} is running; its runner stops it"))?,

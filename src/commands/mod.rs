@@ -26,6 +26,7 @@ mod sessions;
 mod shop_job;
 mod show;
 mod start;
+mod web;
 
 use std::io::Write as _;
 
@@ -126,6 +127,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::ProcessLostOrders(args) => process_lost_orders::run(&context, &args),
         Command::LostOrders(args) => lost_orders::run(&context, args),
         Command::Sessions(args) => sessions::run(&context, &args),
+        Command::Web(args) => web::run(&context, &args),
         Command::Migrate(args) => migrate::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
         Command::Completions(args) => completions::run(&args),

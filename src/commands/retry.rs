@@ -5,7 +5,6 @@ use anyhow::{Context as _, Result};
 use super::{Context, Refused, definition, no_such_job};
 use crate::cli::IdArgs;
 use crate::exit_code::ExitCode;
-use crate::job::parse_params;
 use crate::render;
 use crate::store::NewJob;
 
@@ -17,15 +16,7 @@ pub(super) fn run(context: &Context, args: &IdArgs) -> Result<ExitCode> {
     if !old.state.is_ended() {
         return Err(Refused(format!("job {id} has not ended: it is {}", old.state)).into());
     }
-    let mut job = NewJob::of(definition(&config, &old.name)?);
-    job.queue = old.queue.unwrap_or(job.queue);
-    job.priority = old.priority.unwrap_or(job.priority);
-    if let Some(params) = old.params.as_deref().and_then(|params| parse_params(params).ok()) {
-        job.params = params;
-    }
-    job.target = (old.target_type, old.target_id);
-    job.scheduled_for = old.scheduled_for;
-    job.retry_of = Some(id);
+    let job = NewJob::again(&old, definition(&config, &old.name)?);
     let ids = store
         .enqueue(&[job], &|name| config.definition(name))
         .with_context(|| format!("cannot retry job {id}"))?;

@@ -20,6 +20,7 @@ mod source;
 mod validate;
 mod validate_jobs;
 mod values;
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,8 +30,9 @@ pub use database_url::DatabaseUrl;
 pub use definitions::Definitions;
 pub use error::ConfigError;
 pub use shop::{LostOrders, RefreshCache, Step};
+pub use web::{Network, Role, TrustedProxy, WebConfig, WebUser};
 
-use crate::job::shop::SessionTable;
+use crate::job::shop::{OrderTable, SessionTable};
 use crate::job::{Builtin, Definition, State};
 use settings::Environment;
 use source::Source;
@@ -69,6 +71,8 @@ pub struct Config {
     pub lost_orders: Option<LostOrders>,
     /// What `sessions` looks at.
     pub sessions: SessionTable,
+    /// Where the web page listens, and who may use it.
+    pub web: WebConfig,
 }
 
 /// `runner` in jobs.yaml.
@@ -164,6 +168,12 @@ impl Config {
     #[must_use]
     pub fn builtin(&self, builtin: Builtin) -> Option<&Definition> {
         self.definitions.builtin(builtin)
+    }
+
+    /// Where lost orders are: Duly's own table, unless another is configured.
+    #[must_use]
+    pub fn order_table(&self) -> OrderTable {
+        self.lost_orders.as_ref().map_or_else(OrderTable::own, |settings| settings.table.clone())
     }
 
     /// Says that no definition is called `name`, and which one may be meant.

@@ -9,7 +9,8 @@ mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-pub use plain::{harmless, utc_time};
+pub use plain::utc_time;
+pub use crate::job::harmless;
 pub use progress::Progress;
 pub use table::{Style, Table};
 
@@ -40,6 +41,16 @@ pub fn answer_part(text: &str) -> anyhow::Result<()> {
 #[must_use]
 pub fn raw_output() -> Box<dyn io::Write> {
     Box::new(io::stdout())
+}
+
+/// Writes a question to standard error, where a person sees it also when the answer goes into a file.
+///
+/// # Errors
+///
+/// When standard error cannot be written.
+pub fn question(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stderr().lock();
+    Ok(write!(out, "{text}").and_then(|()| out.flush())?)
 }
 
 /// Whether standard output shows colours.

@@ -97,6 +97,18 @@ pub struct Job {
 }
 
 impl Job {
+    /// How its latest attempt ended, in a few words; a dash where none has.
+    #[must_use]
+    pub fn result(&self) -> String {
+        match (self.exit_code, self.signal, &self.reason) {
+            (Some(0), _, _) => "ok".to_owned(),
+            (Some(code), _, _) => format!("exit {code}"),
+            (None, Some(signal), _) => format!("signal {signal}"),
+            (None, None, Some(reason)) => reason.clone(),
+            (None, None, None) => self.outcome.clone().unwrap_or_else(|| "-".to_owned()),
+        }
+    }
+
     /// As JSON, with the fields that are documented; what is unknown is `null`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
@@ -220,7 +232,7 @@ pub struct ListFilter {
 }
 
 impl Store {
-    fn columns(&self) -> String {
+    pub(super) fn columns(&self) -> String {
         COLUMNS.replace("{run_at}", &self.readable("run_at"))
     }
 

@@ -28,7 +28,7 @@ macro_rules! texts {
 }
 
 /// Every migration with its text for MySQL and for SQLite, oldest first, for `migrate --dry-run`.
-const TEXTS: &[(&str, &str, &str)] = texts!["2026-11-21-000000_jobs", "2026-11-22-000000_shop"];
+const TEXTS: &[(&str, &str, &str)] = texts!["2026-11-21-000000_jobs", "2026-11-22-000000_shop", "2026-11-25-010000_audit"];
 
 /// One migration, and whether the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
