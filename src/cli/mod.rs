@@ -9,9 +9,11 @@ use clap_complete::Shell;
 
 use crate::job::{On, State, duration, instant};
 
+mod operate;
 mod shop;
 mod web;
 
+pub use operate::{CrontabArgs, DaemonArgs, JobJsonArgs, MetricsArgs, StatusArgs, SystemdArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -38,9 +40,9 @@ pub struct Cli {
     /// Tell only errors on standard error
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
     pub quiet: bool,
-    /// What to do
+    /// What to do; where it stands, if nothing is said
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// What Duly can do.
@@ -71,6 +73,14 @@ pub enum Command {
     /// One job whole: attempts, prerequisites, output
     #[command(after_help = "Example:\n  duly show 42 --follow")]
     Show(ShowArgs),
+    /// Whether all is well: hosts, queues, failures, pauses; exits with 3 when something is wrong
+    #[command(
+        after_help = "Examples:\n  duly status\n  duly status --nagios      (as a monitoring plugin: one line, and 0, 1, 2 or 3)"
+    )]
+    Status(StatusArgs),
+    /// Why a job is not running, and what would start it
+    #[command(after_help = "Example:\n  duly why 42")]
+    Why(JobJsonArgs),
     /// Cancel a job; one that runs is stopped, wherever it runs
     #[command(after_help = "Example:\n  duly cancel 42")]
     Cancel(CancelArgs),
@@ -117,12 +127,28 @@ pub enum Command {
     #[command(after_help = "Examples:\n  duly web --listen 127.0.0.1:8080\n  \
                             duly web --hash-password      (reads a password, prints what web.users takes)")]
     Web(WebArgs),
+    /// Figures for Prometheus: queues, ends, durations, hosts, the database
+    #[command(after_help = "Examples:\n  duly metrics\n  \
+                            * * * * * duly metrics --textfile /var/lib/prometheus/node-exporter/duly.prom      (in a crontab)")]
+    Metrics(MetricsArgs),
     /// Create or update the tables
     #[command(after_help = "Example:\n  duly migrate --dry-run")]
     Migrate(MigrateArgs),
+    /// Ticks without cron, until SIGTERM: for containers and service managers
+    #[command(after_help = "Examples:\n  duly daemon\n  duly daemon --interval 5s --queue mail")]
+    Daemon(DaemonArgs),
     /// Check jobs.yaml, and a crontab, without a database
     #[command(after_help = "Example:\n  crontab -l | duly check --crontab -")]
     Check(CheckArgs),
+    /// Print the lines that let cron tick
+    #[command(after_help = "Examples:\n  (crontab -l; duly crontab --every 15s) | crontab -\n  \
+                            duly crontab --user www-data > /etc/cron.d/duly")]
+    Crontab(CrontabArgs),
+    /// Print the units that let systemd tick: a service with a timer, or a daemon
+    #[command(
+        after_help = "Examples:\n  duly systemd --user www-data --into /etc/systemd/system\n  duly systemd --daemon"
+    )]
+    Systemd(SystemdArgs),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  duly completions bash > /etc/bash_completion.d/duly")]
     Completions(CompletionsArgs),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Refused, no_such_job};
+use super::{Context, Refused, no_such_job, note};
 use crate::cli::CancelArgs;
 use crate::exit_code::ExitCode;
 use crate::process;
@@ -13,9 +13,11 @@ pub(super) fn run(context: &Context, args: &CancelArgs) -> Result<ExitCode> {
     let (_, mut store) = context.open()?;
     let id = args.id;
     let why = format!("cancelled by {}", process::who());
-    let done = store
-        .cancel_with_children(id, &why, args.kill)
-        .with_context(|| format!("cannot cancel job {id}"))?;
+    let done =
+        store.cancel_with_children(id, &why, args.kill).with_context(|| format!("cannot cancel job {id}"))?;
+    if matches!(done, Cancelled::Now | Cancelled::Requested) {
+        note(&mut store, "cancel", &format!("job {id}"), args.kill.then_some("with the children that run"));
+    }
     match done {
         Cancelled::Now => render::answer(&format!("job {id} is cancelled"))?,
         Cancelled::Requested => render::answer(&format!("job {id} is running; its runner stops it"))?,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::list::took;
-use super::{Context, Refused, Usage};
+use super::{Context, Refused, Usage, note};
 use crate::cli::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersShowArgs,
 };
@@ -176,13 +176,17 @@ fn add(store: &mut Store, table: &OrderTable, args: &LostOrdersAddArgs) -> Resul
     let me = (process::new_owner(), process::who());
     let who = (me.0.as_str(), me.1.as_str());
     let state = match store.put_order_back(table, &args.order, payload.as_deref(), who).with_context(what)? {
-        OrderChange::Done => return Ok(ExitCode::Success),
+        OrderChange::Done => {
+            note(store, "add", &format!("order {}", args.order), None);
+            return Ok(ExitCode::Success);
+        }
         OrderChange::Refused(state) => state,
     };
     match (state, payload) {
         (Some(state), _) => Err(Refused(format!("order `{}` is {state} already", args.order)).into()),
         (None, Some(payload)) if table.is_own => {
             if store.add_order(&args.order, &payload).with_context(what)? {
+                note(store, "add", &format!("order {}", args.order), None);
                 return Ok(ExitCode::Success);
             }
             Err(Refused(format!("order `{}` is there already", args.order)).into())
@@ -221,7 +225,10 @@ fn remove(store: &mut Store, table: &OrderTable, order_id: &str) -> Result<ExitC
         .remove_order(table, order_id, (&me.0, &me.1))
         .with_context(|| format!("cannot take order `{order_id}` out"))?;
     match changed {
-        OrderChange::Done => Ok(ExitCode::Success),
+        OrderChange::Done => {
+            note(store, "remove", &format!("order {order_id}"), None);
+            Ok(ExitCode::Success)
+        }
         OrderChange::Refused(Some(state)) => {
             Err(Refused(format!("order `{order_id}` is {state} and cannot be taken out")).into())
         }

@@ -3,15 +3,19 @@
 mod bound;
 mod cancel;
 mod check;
+mod check_crontab;
 mod child;
 mod clean_up;
 mod completions;
+mod crontab;
+mod daemon;
 mod dependent;
 mod enqueue;
 mod graph;
 mod jobs;
 mod list;
 mod lost_orders;
+mod metrics;
 mod migrate;
 mod next;
 mod pause;
@@ -25,8 +29,13 @@ mod run_job;
 mod sessions;
 mod shop_job;
 mod show;
+mod stand;
 mod start;
+mod status;
+mod status_answer;
+mod systemd;
 mod web;
+mod why;
 
 use std::io::Write as _;
 
@@ -40,7 +49,7 @@ use crate::config::{self, Config, ConfigError, LoadOptions};
 use crate::exit_code::ExitCode;
 use crate::job::{Definition, is_hook};
 use crate::runner;
-use crate::store::{Calling, Store, StoreError};
+use crate::store::{Calling, Deed, Store, StoreError};
 
 /// A mistake in the arguments or in what they name; it will not go away by itself.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +64,8 @@ struct Refused(String);
 /// What every command starts from.
 struct Context {
     options: LoadOptions,
+    /// What was said about the log, for a process that is started with the same.
+    log_options: Vec<String>,
 }
 
 impl Context {
@@ -96,7 +107,10 @@ fn one_line(err: &clap::Error) -> String {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty());
     let joined: Vec<&str> = lines.collect();
-    joined.join(" ").trim_start_matches("error: ").to_owned()
+    let text = joined.join(" ").trim_start_matches("error: ").to_owned();
+    // Most say what is expected; one that does not is left with a place to look.
+    let has_step = ["expected", "tip:", "possible values"].iter().any(|step| text.contains(step));
+    if has_step { text } else { format!("{text}; `duly --help` and `duly COMMAND --help` have examples") }
 }
 
 /// Carries out one command.
@@ -105,8 +119,12 @@ fn one_line(err: &clap::Error) -> String {
 ///
 /// Whatever stopped it; [`explain`] turns that into a line and an exit code.
 pub fn dispatch(cli: Cli) -> Result<ExitCode> {
-    let context = Context { options: LoadOptions { path: cli.config, database_url: cli.database_url } };
-    match cli.command {
+    let mut log_options = vec!["--verbose".to_owned(); usize::from(cli.verbose)];
+    log_options.extend(cli.quiet.then(|| "--quiet".to_owned()));
+    let context =
+        Context { options: LoadOptions { path: cli.config, database_url: cli.database_url }, log_options };
+    let Some(command) = cli.command else { return stand::run(&context) };
+    match command {
         Command::Run(args) => run::run(&context, args),
         Command::RunJob(args) => run_job::run(&context, args),
         Command::Enqueue(args) => enqueue::run(&context, args),
@@ -115,6 +133,8 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Next(args) => next::run(&context, &args),
         Command::List(args) => list::run(&context, args),
         Command::Show(args) => show::run(&context, &args),
+        Command::Status(args) => status::run(&context, &args),
+        Command::Why(args) => why::run(&context, &args),
         Command::Cancel(args) => cancel::run(&context, &args),
         Command::Retry(args) => retry::run(&context, &args),
         Command::Child(args) => child::run(&context, args),
@@ -128,8 +148,12 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::LostOrders(args) => lost_orders::run(&context, args),
         Command::Sessions(args) => sessions::run(&context, &args),
         Command::Web(args) => web::run(&context, &args),
+        Command::Metrics(args) => metrics::run(&context, &args),
         Command::Migrate(args) => migrate::run(&context, &args),
+        Command::Daemon(args) => daemon::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
+        Command::Crontab(args) => crontab::run(&context, &args),
+        Command::Systemd(args) => systemd::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Bound(args) => bound::run(&args),
     }
@@ -215,6 +239,18 @@ fn require_queue(config: &Config, name: &str) -> Result<()> {
     let known = config.queues.join(", ");
     Err(Usage(format!("no queue is called `{name}` in {}; it declares {known}", config.path.display()))
         .into())
+}
+
+/// Records what a person did; what the command of a job does is that job's own. That it was done is more than that it is
+/// written down.
+fn note(store: &mut Store, did: &str, subject: &str, detail: Option<&str>) {
+    if config::calling_job().is_some() {
+        return;
+    }
+    let who = crate::process::who();
+    if let Err(err) = store.note(&Deed { who: &who, via: "command line", did, subject, detail }) {
+        log::warn!("who did this is not recorded: {err}");
+    }
 }
 
 /// The job whose command calls.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Refused, definition, no_such_job};
+use super::{Context, Refused, definition, no_such_job, note};
 use crate::cli::IdArgs;
 use crate::exit_code::ExitCode;
 use crate::render;
@@ -14,12 +14,17 @@ pub(super) fn run(context: &Context, args: &IdArgs) -> Result<ExitCode> {
     let old =
         store.job(id).with_context(|| format!("cannot read job {id}"))?.ok_or_else(|| no_such_job(id))?;
     if !old.state.is_ended() {
-        return Err(Refused(format!("job {id} has not ended: it is {}", old.state)).into());
+        return Err(Refused(format!(
+            "job {id} has not ended: it is {}; `duly why {id}` says why",
+            old.state
+        ))
+        .into());
     }
     let job = NewJob::again(&old, definition(&config, &old.name)?);
     let ids = store
         .enqueue(&[job], &|name| config.definition(name))
         .with_context(|| format!("cannot retry job {id}"))?;
+    note(&mut store, "retry", &format!("job {id}"), Some(&format!("as job {}", ids[0])));
     render::answer(&format!("{}\n", ids[0]))?;
     Ok(ExitCode::Success)
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, definition};
+use super::{Context, definition, note};
 use crate::cli::StartArgs;
 use crate::exit_code::ExitCode;
 use crate::render;
@@ -15,6 +15,7 @@ pub(super) fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
     let ids = store
         .enqueue(&[job], &|name| config.definition(name))
         .with_context(|| format!("cannot start `{}`", args.name))?;
+    note(&mut store, "start", &format!("definition {}", args.name), Some(&format!("as job {}", ids[0])));
     render::answer(&format!("{}\n", ids[0]))?;
     Ok(ExitCode::Success)
 }

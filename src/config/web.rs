@@ -81,9 +81,7 @@ impl Network {
     fn parse(text: &str) -> Result<Self, String> {
         let explain = || format!("`{text}` is not an address; expected one such as 127.0.0.1 or 10.0.0.0/8");
         let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => {
-                (address, Some(bits.parse::<u8>().map_err(|_not_a_number| explain())?))
-            }
+            Some((address, bits)) => (address, Some(bits.parse::<u8>().map_err(|_not_a_number| explain())?)),
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_not_an_address| explain())?;
@@ -117,7 +115,8 @@ impl Default for WebConfig {
 
 pub(super) fn web(raw: raw::Web, reader: &mut Reader<'_>) -> WebConfig {
     let default = WebConfig::default();
-    let listen = raw.listen.and_then(|text| reader.within("listen", |reader| reader.ok(address::parse(&text))));
+    let listen =
+        raw.listen.and_then(|text| reader.within("listen", |reader| reader.ok(address::parse(&text))));
     let hosts = raw.hosts.unwrap_or_default();
     for (at, host) in hosts.iter().enumerate() {
         if host.is_empty() || host.contains(['/', ':', ' ', '*']) {
@@ -126,9 +125,8 @@ pub(super) fn web(raw: raw::Web, reader: &mut Reader<'_>) -> WebConfig {
         }
     }
     let users = reader.within("users", |reader| users(raw.users.unwrap_or_default(), reader));
-    let trusted_proxy = raw
-        .trusted_proxy
-        .map(|raw| reader.within("trusted_proxy", |reader| trusted_proxy(raw, reader)));
+    let trusted_proxy =
+        raw.trusted_proxy.map(|raw| reader.within("trusted_proxy", |reader| trusted_proxy(raw, reader)));
     WebConfig {
         listen: listen.unwrap_or(default.listen),
         hosts: hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -188,9 +186,14 @@ mod tests {
 
     #[test]
     fn a_network_has_the_addresses_that_begin_like_it() {
-        let has = |network: &str, address: &str| Network::parse(network).unwrap().has(address.parse().unwrap());
+        let has =
+            |network: &str, address: &str| Network::parse(network).unwrap().has(address.parse().unwrap());
         assert!(has("10.0.0.0/8", "10.200.3.4") && !has("10.0.0.0/8", "11.0.0.1"));
-        assert!(has("127.0.0.1", "127.0.0.1") && has("127.0.0.1", "::ffff:127.0.0.1") && !has("127.0.0.1", "127.0.0.2"));
+        assert!(
+            has("127.0.0.1", "127.0.0.1")
+                && has("127.0.0.1", "::ffff:127.0.0.1")
+                && !has("127.0.0.1", "127.0.0.2")
+        );
         assert!(has("0.0.0.0/0", "8.8.8.8") && !has("0.0.0.0/0", "::1") && has("fd00::/8", "fd12::1"));
         for bad in ["", "localhost", "10.0.0.0/33", "10.0.0.0/x", "::/129"] {
             assert!(Network::parse(bad).unwrap_err().contains("127.0.0.1"), "{bad}");

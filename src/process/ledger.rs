@@ -120,6 +120,13 @@ pub fn dead_runners(folder: &Path) -> Vec<DeadRunner> {
         .collect()
 }
 
+/// Whether runner `owner` is alive; `None` where it has no ledger in `folder`: it is another host's, or was tidied up after.
+#[must_use]
+pub fn is_alive(folder: &Path, owner: &str) -> Option<bool> {
+    let file = File::open(folder.join(format!("runner-{owner}"))).ok()?;
+    super::slots::try_lock(&file).ok().map(|is_free| !is_free)
+}
+
 fn read_dead(path: PathBuf, owner: String) -> Option<DeadRunner> {
     let lock = OpenOptions::new().read(true).write(true).open(&path).ok()?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;

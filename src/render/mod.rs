@@ -2,6 +2,7 @@
 //!
 //! A closed pipe (`duly list | head`) is not an error. Colours appear only on a terminal and never with `NO_COLOR`.
 
+mod exposition;
 pub mod json;
 mod plain;
 mod progress;
@@ -9,8 +10,9 @@ mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-pub use plain::utc_time;
 pub use crate::job::harmless;
+pub use exposition::Exposition;
+pub use plain::utc_time;
 pub use progress::Progress;
 pub use table::{Style, Table};
 

@@ -1,5 +1,7 @@
 //! Tables: columns by content, cut to the width of a terminal, whole where the output goes elsewhere.
 
+use std::io::{self, IsTerminal as _};
+
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, presets};
 
 use super::harmless;
@@ -32,7 +34,8 @@ impl Table {
         let has_colours = super::has_colours();
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        if !has_colours {
+        // Its width is heeded without colours too.
+        if !io::stdout().is_terminal() {
             table.force_no_tty();
         }
         table.set_header(headings.iter().map(|heading| {

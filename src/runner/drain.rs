@@ -33,6 +33,9 @@ const UNBEGUN: Duration = Duration::from_secs(1);
 /// How long a result may wait for others to be written with it.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// From how long on what a tick took is recorded.
+const BUSY: Duration = Duration::from_secs(1);
+
 /// Results written in one transaction, at most.
 pub(super) const BATCH: usize = 32;
 
@@ -73,7 +76,12 @@ impl Drain {
     pub(super) fn run(tick: Tick) -> Result<TickReport> {
         let concurrency = tick.config.runner.concurrency;
         let mut slots = Slots::new(&tick.folder, concurrency);
-        let cannot = |folder: &Path| format!("cannot write in the state folder `{}`", folder.display());
+        let cannot = |folder: &Path| {
+            format!(
+                "cannot write in the state folder `{}` (make room, or set runner.state_dir)",
+                folder.display()
+            )
+        };
         if slots.take(1).with_context(|| cannot(&tick.folder))? == 0 {
             log::info!("all {concurrency} slots of this host are taken");
             return Ok(TickReport::default());
@@ -130,13 +138,31 @@ impl Drain {
                 drain.trouble = drain.trouble.or(Some(anyhow!("a thread of the runner failed")));
             }
         }
-        match drain.trouble {
-            Some(trouble) if drain.report.signal.is_none() => Err(trouble),
+        drain.note_busy_tick();
+        drain.answer()
+    }
+
+    /// What the tick ends with.
+    fn answer(self) -> Result<TickReport> {
+        match self.trouble {
+            Some(trouble) if self.report.signal.is_none() => Err(trouble),
             Some(trouble) => {
                 log::error!("{trouble:#}");
-                Ok(drain.report)
+                Ok(self.report)
             }
-            None => Ok(drain.report),
+            None => Ok(self.report),
+        }
+    }
+
+    /// Records for the metrics what a tick took that lasted; one that did not pays no transaction for it.
+    fn note_busy_tick(&mut self) {
+        let took = self.tick.began.elapsed();
+        if took < BUSY || self.trouble.is_some() {
+            return;
+        }
+        let renewals = self.under_way.renewals();
+        if let Err(err) = self.tick.store.record_busy_tick(&self.tick.key, took, renewals) {
+            log::debug!("what this tick took is not recorded: {err}");
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod by_hand;
 mod claiming;
+pub mod daemon;
 mod drain;
 mod duties;
 mod heartbeat;

@@ -239,7 +239,9 @@ impl Store {
         );
         let found: Vec<IdAndState> = self.rows(&Sql::new(query).bind_all(after.iter().map(|(id, _)| *id)))?;
         match after.iter().find(|(id, _)| !found.iter().any(|row| row.id == *id)) {
-            Some((missing, _)) => Err(StoreError::Unknown(format!("there is no job {missing} to wait for"))),
+            Some((missing, _)) => Err(StoreError::Unknown(format!(
+                "there is no job {missing} to wait for; `duly list` shows the last ones"
+            ))),
             None => Ok(()),
         }
     }

@@ -53,7 +53,8 @@ impl Store {
             open.extend(dependents.iter().map(|edge| edge.id));
             around.before.insert(id, dependents.into_iter().map(|edge| (edge.id, edge.on_end)).collect());
             // One more than are looked at, so that a large root is seen to be cut.
-            let children = format!("SELECT id FROM duly_job WHERE root_id = ? ORDER BY id LIMIT {}", MOST + 1);
+            let children =
+                format!("SELECT id FROM duly_job WHERE root_id = ? ORDER BY id LIMIT {}", MOST + 1);
             open.extend(self.rows::<Id>(&Sql::new(children).bind(id))?.into_iter().map(|row| row.id));
         }
         Ok(around)

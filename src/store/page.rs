@@ -218,7 +218,8 @@ impl Store {
         }
         if let Some(text) = &query.text {
             let escaped = text.replace('!', "!!").replace('%', "!%").replace('_', "!_");
-            let columns = ["name", "params", "target_id", "reason"].map(|column| format!("{column} LIKE ? ESCAPE '!'"));
+            let columns =
+                ["name", "params", "target_id", "reason"].map(|column| format!("{column} LIKE ? ESCAPE '!'"));
             conditions.push(format!("({})", columns.join(" OR ")));
             values.extend(std::iter::repeat_n(Value::from(format!("%{escaped}%")), 4));
         }
@@ -235,7 +236,8 @@ impl Store {
     ) -> Result<(Vec<Job>, Option<Place>), StoreError> {
         let (columns, by) = (self.columns(), order.sql());
         let Some((filter, filter_values)) = rest else {
-            let query = format!("SELECT {columns} FROM duly_job WHERE {condition} ORDER BY {by} LIMIT {wanted}");
+            let query =
+                format!("SELECT {columns} FROM duly_job WHERE {condition} ORDER BY {by} LIMIT {wanted}");
             return Ok((self.rows(&Sql::new(query).bind_all(values.iter().cloned()))?, None));
         };
         let query = format!(
@@ -323,7 +325,8 @@ impl Store {
     /// When the database fails.
     pub fn child_counts(&mut self, root: i64) -> Result<Vec<(State, i64)>, StoreError> {
         let query = "SELECT CONCAT(state, '') AS state, COUNT(*) AS number FROM duly_job WHERE root_id = ? GROUP BY state";
-        let query = if self.is_mysql() { query.to_owned() } else { query.replace("CONCAT(state, '')", "state") };
+        let query =
+            if self.is_mysql() { query.to_owned() } else { query.replace("CONCAT(state, '')", "state") };
         let rows: Vec<CountRow> = self.rows(&Sql::new(query).bind(root))?;
         Ok(rows.into_iter().filter_map(|row| Some((row.state.parse().ok()?, row.number))).collect())
     }
@@ -334,7 +337,8 @@ impl Store {
     ///
     /// When the database fails.
     pub fn strip_of(&mut self, name: &str, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let query = format!("SELECT {} FROM duly_job WHERE name = ? ORDER BY id DESC LIMIT {limit}", self.columns());
+        let query =
+            format!("SELECT {} FROM duly_job WHERE name = ? ORDER BY id DESC LIMIT {limit}", self.columns());
         self.rows(&Sql::new(query).bind(name))
     }
 
@@ -344,9 +348,17 @@ impl Store {
     /// # Errors
     ///
     /// When the database fails.
-    pub fn output_tail(&mut self, id: i64, fence: Option<i64>, tail: usize) -> Result<Option<OutputRow>, StoreError> {
+    pub fn output_tail(
+        &mut self,
+        id: i64,
+        fence: Option<i64>,
+        tail: usize,
+    ) -> Result<Option<OutputRow>, StoreError> {
         let (part, bytes) = if self.is_mysql() {
-            (format!("RIGHT(body, {tail})"), ["LENGTH(body)".to_owned(), format!("LENGTH(RIGHT(body, {tail}))")])
+            (
+                format!("RIGHT(body, {tail})"),
+                ["LENGTH(body)".to_owned(), format!("LENGTH(RIGHT(body, {tail}))")],
+            )
         } else {
             let bytes = |what: &str| format!("LENGTH(CAST({what} AS BLOB))");
             (format!("SUBSTR(body, -{tail})"), [bytes("body"), bytes(&format!("SUBSTR(body, -{tail})"))])
@@ -383,9 +395,8 @@ impl Store {
             return Ok(());
         }
         let (millis, seconds) = (most.as_millis(), most.as_secs().max(1));
-        let set = format!(
-            "SET /*!80000 max_execution_time = {millis} */ /*M! max_statement_time = {seconds} */"
-        );
+        let set =
+            format!("SET /*!80000 max_execution_time = {millis} */ /*M! max_statement_time = {seconds} */");
         self.execute(&Sql::once(set)).map(drop)
     }
 }

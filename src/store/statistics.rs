@@ -38,7 +38,12 @@ impl Store {
     /// # Errors
     ///
     /// When the database fails.
-    pub fn latest_ends(&mut self, state: State, since: Duration, limit: usize) -> Result<Vec<EndRow>, StoreError> {
+    pub fn latest_ends(
+        &mut self,
+        state: State,
+        since: Duration,
+        limit: usize,
+    ) -> Result<Vec<EndRow>, StoreError> {
         let query = format!(
             "SELECT name, {} AS run_at, started_at, finished_at, duration_ms FROM duly_job \
              WHERE state = '{state}' AND finished_at >= {} ORDER BY finished_at DESC, id DESC LIMIT {limit}",

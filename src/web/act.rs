@@ -73,7 +73,12 @@ pub(super) fn see(address: &str) -> Response {
 }
 
 /// Leads back to where the form was, with what came of it.
-fn answer(site: &Site, visit: &Visit, fields: &Fields, done: Result<String, Problem>) -> Result<Response, Problem> {
+fn answer(
+    site: &Site,
+    visit: &Visit,
+    fields: &Fields,
+    done: Result<String, Problem>,
+) -> Result<Response, Problem> {
     let said = match done {
         Ok(text) => Said { is_good: true, text },
         Err(problem) => Said { is_good: false, text: problem.refusal()? },
@@ -158,7 +163,11 @@ async fn retry_job(site: &Site, visit: &Visit, id: i64) -> Result<String, Proble
     Ok(format!("job {} repeats job {id}", change.await?))
 }
 
-pub(super) async fn start(State(site): State<Arc<Site>>, visit: Visit, sent: Sent) -> Result<Response, Problem> {
+pub(super) async fn start(
+    State(site): State<Arc<Site>>,
+    visit: Visit,
+    sent: Sent,
+) -> Result<Response, Problem> {
     let fields = Fields::of(&site, &visit, sent)?;
     let done = start_job(&site, &visit, &fields).await;
     answer(&site, &visit, &fields, done)
@@ -174,13 +183,19 @@ async fn start_job(site: &Site, visit: &Visit, fields: &Fields) -> Result<String
         job.params = params;
     }
     job.target = (fields.get("target_type").map(str::to_owned), fields.get("target_id").map(str::to_owned));
-    let too_long = |text: &Option<String>, most: usize| text.as_ref().is_some_and(|text| text.chars().count() > most);
+    let too_long =
+        |text: &Option<String>, most: usize| text.as_ref().is_some_and(|text| text.chars().count() > most);
     if too_long(&job.target.0, 100) || too_long(&job.target.1, 190) {
         return Err(Problem::refused("a target has a type of up to 100 characters and an id of up to 190"));
     }
     let change = site.database.change(move |store| {
         let ids = store.enqueue(std::slice::from_ref(&job), &|name| config.definition(name))?;
-        note(store, &who, ("start", &format!("definition {}", job.name)), Some(&format!("as job {}", ids[0])));
+        note(
+            store,
+            &who,
+            ("start", &format!("definition {}", job.name)),
+            Some(&format!("as job {}", ids[0])),
+        );
         Ok(ids[0])
     });
     Ok(format!("job {} ({name}) was put in", change.await?))
@@ -201,7 +216,11 @@ fn scope(config: &Config, fields: &Fields) -> Result<(Scope, String), Problem> {
     }
 }
 
-pub(super) async fn pause(State(site): State<Arc<Site>>, visit: Visit, sent: Sent) -> Result<Response, Problem> {
+pub(super) async fn pause(
+    State(site): State<Arc<Site>>,
+    visit: Visit,
+    sent: Sent,
+) -> Result<Response, Problem> {
     let fields = Fields::of(&site, &visit, sent)?;
     let done = pause_it(&site, &visit, &fields).await;
     answer(&site, &visit, &fields, done)
@@ -226,7 +245,11 @@ async fn pause_it(site: &Site, visit: &Visit, fields: &Fields) -> Result<String,
     Ok(format!("{what} is paused{until}; what runs goes on to its end"))
 }
 
-pub(super) async fn resume(State(site): State<Arc<Site>>, visit: Visit, sent: Sent) -> Result<Response, Problem> {
+pub(super) async fn resume(
+    State(site): State<Arc<Site>>,
+    visit: Visit,
+    sent: Sent,
+) -> Result<Response, Problem> {
     let fields = Fields::of(&site, &visit, sent)?;
     let done = resume_it(&site, &visit, &fields).await;
     answer(&site, &visit, &fields, done)
@@ -243,10 +266,18 @@ async fn resume_it(site: &Site, visit: &Visit, fields: &Fields) -> Result<String
         }
         Ok(was_paused)
     });
-    if change.await? { Ok(format!("{what} goes on")) } else { Err(Problem::refused(format!("{what} is not paused"))) }
+    if change.await? {
+        Ok(format!("{what} goes on"))
+    } else {
+        Err(Problem::refused(format!("{what} is not paused")))
+    }
 }
 
-pub(super) async fn resend_order(State(site): State<Arc<Site>>, visit: Visit, sent: Sent) -> Result<Response, Problem> {
+pub(super) async fn resend_order(
+    State(site): State<Arc<Site>>,
+    visit: Visit,
+    sent: Sent,
+) -> Result<Response, Problem> {
     let fields = Fields::of(&site, &visit, sent)?;
     let done = resend(&site, &visit, &fields).await;
     answer(&site, &visit, &fields, done)
@@ -258,7 +289,8 @@ async fn resend(site: &Site, visit: &Visit, fields: &Fields) -> Result<String, P
     let order = fields.get("order").ok_or_else(|| Problem::refused("choose an order"))?.to_owned();
     let is_configured = config.lost_orders.is_some();
     let sender = config.builtin(Builtin::ProcessLostOrders).filter(|_| is_configured).cloned();
-    let sender = sender.ok_or_else(|| Problem::refused("jobs.yaml does not say how orders are sent (lost_orders)"))?;
+    let sender =
+        sender.ok_or_else(|| Problem::refused("jobs.yaml does not say how orders are sent (lost_orders)"))?;
     let who = visit.name();
     let named = order.clone();
     let change = site.database.change(move |store| {
@@ -284,7 +316,11 @@ async fn resend(site: &Site, visit: &Visit, fields: &Fields) -> Result<String, P
     Ok(format!("job {} sends order {order}", change.await?))
 }
 
-pub(super) async fn remove_order(State(site): State<Arc<Site>>, visit: Visit, sent: Sent) -> Result<Response, Problem> {
+pub(super) async fn remove_order(
+    State(site): State<Arc<Site>>,
+    visit: Visit,
+    sent: Sent,
+) -> Result<Response, Problem> {
     let fields = Fields::of(&site, &visit, sent)?;
     let done = remove(&site, &visit, &fields).await;
     answer(&site, &visit, &fields, done)
@@ -304,7 +340,9 @@ async fn remove(site: &Site, visit: &Visit, fields: &Fields) -> Result<String, P
     });
     match change.await? {
         OrderChange::Done => Ok(format!("order {order} is taken out")),
-        OrderChange::Refused(Some(state)) => Err(Problem::refused(format!("order {order} is {state} and cannot be taken out"))),
+        OrderChange::Refused(Some(state)) => {
+            Err(Problem::refused(format!("order {order} is {state} and cannot be taken out")))
+        }
         OrderChange::Refused(None) => Err(Problem::refused(format!("there is no lost order {order}"))),
     }
 }
@@ -318,7 +356,15 @@ mod tests {
         for own in ["/", "/job/7", "/?state=failed&open=1,2"] {
             assert_eq!(own_address(Some(own)), own);
         }
-        for other in ["", "//evil.example", "https://evil.example", "/\\evil.example", "job", "/a\r\nSet-Cookie: x", "/ü"] {
+        for other in [
+            "",
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "job",
+            "/a\r\nSet-Cookie: x",
+            "/ü",
+        ] {
             assert_eq!(own_address(Some(other)), "/", "{other}");
         }
         assert_eq!(own_address(None), "/");

@@ -55,7 +55,12 @@ pub(super) fn bars(label: &str, all: &[Bar]) -> Markup {
             }
         }
     };
-    frame(label, &most.to_string(), all.first().zip(all.last()).map(|(first, last)| (first.at, last.at)), &drawing)
+    frame(
+        label,
+        &most.to_string(),
+        all.first().zip(all.last()).map(|(first, last)| (first.at, last.at)),
+        &drawing,
+    )
 }
 
 /// A line through values over time; a stretch without one is a gap.
@@ -68,7 +73,9 @@ pub(super) fn line(label: &str, all: &[(DateTime<Utc>, Option<i64>)], is_time: b
     let count = i64::try_from(all.len().max(1)).unwrap_or(1);
     let points: Vec<(i64, i64, DateTime<Utc>, Option<i64>)> = (0..)
         .zip(all)
-        .map(|(at, (time, value))| (at * WIDTH / count + WIDTH / count / 2, HEIGHT - height(value.unwrap_or(0), most), *time, *value))
+        .map(|(at, (time, value))| {
+            (at * WIDTH / count + WIDTH / count / 2, HEIGHT - height(value.unwrap_or(0), most), *time, *value)
+        })
         .collect();
     let mut path = String::new();
     let mut is_down = false;

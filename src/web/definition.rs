@@ -34,9 +34,12 @@ pub(super) async fn show(
     let (now, pauses, jobs) = seen.await?;
     let definition = config.definition(&name);
     if definition.is_none() && jobs.is_empty() {
-        return Err(Problem::not_found(format!("jobs.yaml declares no job `{name}`, and there are none of that name.")));
+        return Err(Problem::not_found(format!(
+            "jobs.yaml declares no job `{name}`, and there are none of that name."
+        )));
     }
-    let pause = definition.and_then(|definition| pauses.iter().find(|pause| pause.holds(&name, &definition.queue)));
+    let pause =
+        definition.and_then(|definition| pauses.iter().find(|pause| pause.holds(&name, &definition.queue)));
     let body = html! {
         div.title {
             div {
@@ -90,7 +93,9 @@ fn next(definition: &Definition, now: DateTime<Utc>) -> Markup {
     let coming = definition.schedule.as_ref().filter(|_| definition.enabled);
     let times = coming.map(|schedule| {
         let all = std::iter::successors(schedule.next_after(now), |at| schedule.next_after(*at));
-        all.take(NEXT).map(|at| (at, at.with_timezone(&schedule.timezone), schedule.timezone.abbreviation(at))).collect::<Vec<_>>()
+        all.take(NEXT)
+            .map(|at| (at, at.with_timezone(&schedule.timezone), schedule.timezone.abbreviation(at)))
+            .collect::<Vec<_>>()
     });
     html! {
         @if let Some(times) = times.filter(|times| !times.is_empty()) {

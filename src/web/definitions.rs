@@ -59,8 +59,18 @@ fn own(config: &Config) -> impl Iterator<Item = &Definition> {
     config.definitions.iter().filter(|definition| !is_hook(&definition.name))
 }
 
-fn row(visit: &Visit, definition: &Definition, now: DateTime<Utc>, pauses: &[Pause], strip: &[Job]) -> Markup {
-    let next = definition.schedule.as_ref().filter(|_| definition.enabled).and_then(|schedule| schedule.next_after(now));
+fn row(
+    visit: &Visit,
+    definition: &Definition,
+    now: DateTime<Utc>,
+    pauses: &[Pause],
+    strip: &[Job],
+) -> Markup {
+    let next = definition
+        .schedule
+        .as_ref()
+        .filter(|_| definition.enabled)
+        .and_then(|schedule| schedule.next_after(now));
     let pause = pauses.iter().find(|pause| pause.holds(&definition.name, &definition.queue));
     let last = strip.iter().find(|job| job.duration_ms.is_some());
     html! {

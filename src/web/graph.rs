@@ -25,7 +25,9 @@ pub(super) fn draw(around: &Around, asked: i64) -> Markup {
     let columns = places.values().map(|(column, _)| column + 1).max().unwrap_or(1);
     let rows = places.values().map(|(_, row)| row + 1).max().unwrap_or(1);
     let (width, height) = (columns * (BOX.0 + SPACE.0) - SPACE.0 + 4, rows * (BOX.1 + SPACE.1) - SPACE.1 + 4);
-    let corner = |id: &i64| places.get(id).map(|(column, row)| (2 + column * (BOX.0 + SPACE.0), 2 + row * (BOX.1 + SPACE.1)));
+    let corner = |id: &i64| {
+        places.get(id).map(|(column, row)| (2 + column * (BOX.0 + SPACE.0), 2 + row * (BOX.1 + SPACE.1)))
+    };
     html! {
         div.scroll {
             svg.graph role="img" aria-label="Graph of jobs" width=(width) height=(height) viewBox=(format!("0 0 {width} {height}")) {
@@ -64,10 +66,14 @@ fn node(job: &Job, x: i64, y: i64, is_asked: bool) -> Markup {
 
 /// From which job to which, and on which end: prerequisites to those that wait for them, roots to their children.
 fn edges(around: &Around) -> Vec<(i64, i64, String)> {
-    let waits = around.before.iter().flat_map(|(from, to)| to.iter().map(|(to, on)| (*from, *to, on.clone())));
+    let waits =
+        around.before.iter().flat_map(|(from, to)| to.iter().map(|(to, on)| (*from, *to, on.clone())));
     let parts = around.jobs.values().filter(|job| !around.has_prerequisite.contains(&job.id));
     let parts = parts.filter_map(|job| Some((job.root_id?, job.id, "part".to_owned())));
-    waits.chain(parts).filter(|(from, to, _)| around.jobs.contains_key(from) && around.jobs.contains_key(to)).collect()
+    waits
+        .chain(parts)
+        .filter(|(from, to, _)| around.jobs.contains_key(from) && around.jobs.contains_key(to))
+        .collect()
 }
 
 /// Each job right of all that it waits for. Jobs cannot wait in a circle; should a row say otherwise, this ends all the same.

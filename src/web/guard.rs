@@ -42,7 +42,8 @@ pub(super) async fn guard(State(site): State<Arc<Site>>, request: Request, next:
     let mut response = match tokio::time::timeout(LONGEST, look(&site, request, next)).await {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
-        Err(_too_long) => Problem::new(StatusCode::REQUEST_TIMEOUT, "Too slow", "The request took too long.").into_response(),
+        Err(_too_long) => Problem::new(StatusCode::REQUEST_TIMEOUT, "Too slow", "The request took too long.")
+            .into_response(),
     };
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
@@ -72,7 +73,9 @@ async fn look(site: &Arc<Site>, mut request: Request, next: Next) -> Result<Resp
         return Ok(with_cookies(see("/sign-in"), &visit, false));
     }
     if is_change && !visit.may_change() && !["/sign-in", "/sign-out"].contains(&path) {
-        return Err(Problem::forbidden("You may look and not change anything: that takes the role `operator`."));
+        return Err(Problem::forbidden(
+            "You may look and not change anything: that takes the role `operator`.",
+        ));
     }
     let was_said = visit.said.is_some() && !is_change && !path.starts_with("/assets/");
     request.extensions_mut().insert(visit.clone());
@@ -95,7 +98,13 @@ fn with_cookies(mut response: Response, visit: &Visit, was_said: bool) -> Respon
 }
 
 /// Adds a cookie that no script can read and no other site's form brings along.
-pub(super) fn set_cookie(response: &mut Response, name: &str, value: &str, seconds: Option<u32>, is_secure: bool) {
+pub(super) fn set_cookie(
+    response: &mut Response,
+    name: &str,
+    value: &str,
+    seconds: Option<u32>,
+    is_secure: bool,
+) {
     let age = seconds.map_or_else(String::new, |seconds| format!("; Max-Age={seconds}"));
     let secure = if is_secure { "; Secure" } else { "" };
     let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{age}{secure}");
@@ -125,10 +134,12 @@ fn require_own_host(hosts: &[String], uri: &Uri, headers: &HeaderMap) -> Result<
 /// A form comes from a page of this server, as far as the browser says.
 fn require_own_origin(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_own_site = text(HeaderName::from_static("sec-fetch-site")).is_none_or(|site| site == "same-origin");
+    let is_own_site =
+        text(HeaderName::from_static("sec-fetch-site")).is_none_or(|site| site == "same-origin");
     let host = text(header::HOST).unwrap_or("");
-    let is_own_origin = text(header::ORIGIN)
-        .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host)));
+    let is_own_origin = text(header::ORIGIN).is_none_or(|origin| {
+        origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host))
+    });
     if is_own_site && is_own_origin {
         return Ok(());
     }

@@ -19,7 +19,9 @@ use super::site::Site;
 use super::trail;
 use super::visit::Visit;
 use crate::config::Config;
+use crate::job::why::{Facts, Here, why};
 use crate::job::{State as JobState, harmless};
+use crate::process;
 use crate::store::{Around, AttemptRow, AuditRow, Job, OutputRow, Store, StoreError};
 
 /// How often the page of a running job fetches itself, in seconds.
@@ -41,13 +43,21 @@ struct Seen {
     children: Vec<Job>,
     child_counts: Vec<(JobState, i64)>,
     deeds: Vec<AuditRow>,
+    /// What is known of why it does not run.
+    facts: Option<Facts>,
 }
 
 impl Seen {
-    fn read(store: &mut Store, id: i64, fence: Option<i64>) -> Result<Option<Self>, StoreError> {
+    fn read(
+        store: &mut Store,
+        config: &Config,
+        id: i64,
+        fence: Option<i64>,
+    ) -> Result<Option<Self>, StoreError> {
         let Some(job) = store.job(id)? else { return Ok(None) };
         // Read after the state: what an ended job printed is complete.
-        let printed = store.output_tail(id, fence.or((job.state == JobState::Running).then_some(job.fence)), TAIL)?;
+        let printed =
+            store.output_tail(id, fence.or((job.state == JobState::Running).then_some(job.fence)), TAIL)?;
         Ok(Some(Self {
             now: store.time()?,
             attempts: store.attempts(id)?,
@@ -55,6 +65,11 @@ impl Seen {
             around: store.around(id)?,
             children: store.children_of(id, CHILDREN)?,
             child_counts: store.child_counts(id)?,
+            facts: match job.state {
+                JobState::Success => None,
+                _ => store
+                    .facts(id, &|name| config.definition(name).map(|definition| definition.queue.clone()))?,
+            },
             deeds: store.deeds(Some(&format!("job {id}")), None, 10)?,
             job,
         }))
@@ -68,11 +83,14 @@ pub(super) async fn show(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Html<String>, Problem> {
     let fence = pairs.iter().find(|(key, _)| key == "output").and_then(|(_, value)| value.parse().ok());
-    let seen = site.database.read(move |store| Seen::read(store, id, fence)).await?;
-    let seen = seen.ok_or_else(|| {
-        Problem::not_found(format!("There is no job {id}. It may have been deleted by clean-up, as `retention` says."))
-    })?;
     let (config, _) = site.config();
+    let declared = Arc::clone(&config);
+    let seen = site.database.read(move |store| Seen::read(store, &declared, id, fence)).await?;
+    let seen = seen.ok_or_else(|| {
+        Problem::not_found(format!(
+            "There is no job {id}. It may have been deleted by clean-up, as `retention` says."
+        ))
+    })?;
     let job = &seen.job;
     let body = html! {
         div.title id="head" data-live="" {
@@ -83,6 +101,7 @@ pub(super) async fn show(
             }
             div.actions { (more_actions(&visit, job)) }
         }
+        (reasons(&seen, &config))
         (facts(&seen, &config))
         (output_card(&seen))
         (attempts(&seen))
@@ -101,6 +120,22 @@ fn more_actions(visit: &Visit, job: &Job) -> Markup {
         (actions(visit, job))
         @if visit.may_change() && !job.state.is_ended() && job.root_id.is_none() {
             (button(visit, &format!("/job/{}/cancel", job.id), "danger quiet", "Cancel and kill children", &[("kill", "1")]))
+        }
+    }
+}
+
+/// Why it is not running, and what would start it.
+fn reasons(seen: &Seen, config: &Config) -> Markup {
+    let reasons = seen.facts.as_ref().map_or_else(Vec::new, |facts| {
+        let here = Here { host: process::host(), ..config.here(&facts.name, facts.queue.as_deref()) };
+        why(facts, &here)
+    });
+    html! {
+        @if !reasons.is_empty() {
+            section.card id="why" data-live="" {
+                h2 { @if seen.job.state == JobState::Running { "What it is doing" } @else { "Why it is not running" } }
+                ul.why { @for reason in &reasons { li { (harmless(&reason.text)) span.next { (harmless(&reason.next)) } } } }
+            }
         }
     }
 }
@@ -192,9 +227,9 @@ fn ended(attempt: &AttemptRow) -> Markup {
     html! {
         span class=(class) { (attempt.outcome) }
         @match (attempt.exit_code, attempt.signal) {
-            (Some(code), _) if code != 0 => " with " (code),
-            (_, Some(signal)) => " " (signal),
-            _ => "",
+            (Some(code), _) if code != 0 => { " with " (code) },
+            (_, Some(signal)) => { " " (signal) },
+            _ => {},
         }
         @if let Some(reason) = &attempt.reason { span.sub { (harmless(reason)) } }
     }
@@ -251,6 +286,8 @@ pub(super) async fn whole_output(
     let outputs = site.database.read(move |store| store.output_tail(id, Some(fence), 1 << 27)).await?;
     let output = outputs.ok_or_else(|| Problem::not_found(format!("Job {id} has no such output.")))?;
     let mut response = output.body.into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     Ok(response)
 }

@@ -56,7 +56,8 @@ fn order_state(order: &LostOrder) -> Markup {
         Some(OrderState::Removed) => "cancelled",
         Some(OrderState::Lost) | None => "delayed",
     };
-    let word = order.state.map_or_else(|| harmless(&order.stored_state), |state| state.as_str().replace('_', " "));
+    let word =
+        order.state.map_or_else(|| harmless(&order.stored_state), |state| state.as_str().replace('_', " "));
     html! { span class=(format!("state {class}")) { (word) } }
 }
 
@@ -103,7 +104,8 @@ pub(super) async fn show(
     visit: Visit,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Html<String>, Problem> {
-    let order_id = pairs.into_iter().find(|(key, _)| key == "order").map(|(_, value)| value).unwrap_or_default();
+    let order_id =
+        pairs.into_iter().find(|(key, _)| key == "order").map(|(_, value)| value).unwrap_or_default();
     let (config, _) = site.config();
     let named = order_id.clone();
     let seen = site.database.read(move |store| {

@@ -55,7 +55,6 @@ use site::Site;
 const BLOCKING: usize = 8;
 
 /// What the page is started with.
-#[derive(Debug)]
 pub struct Setup {
     /// How jobs.yaml was found, so that it can be read again when it changes.
     pub options: LoadOptions,
@@ -85,10 +84,12 @@ pub fn serve(setup: Setup, tell: impl FnOnce(SocketAddr) -> Result<()>) -> Resul
     })
     .context("cannot catch signals")?;
     let number = runtime.block_on(async {
-        let listener =
-            TcpListener::bind(setup.listen).await.with_context(|| format!("cannot listen on {}", setup.listen))?;
+        let listener = TcpListener::bind(setup.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", setup.listen))?;
         let listen = listener.local_addr().context("cannot tell where it listens")?;
-        let site = Site::new(setup.options, setup.config, setup.location, listen).context("cannot start the web page")?;
+        let site = Site::new(setup.options, setup.config, setup.location, listen)
+            .context("cannot start the web page")?;
         tell(listen)?;
         listen::run(listener, routes::router(Arc::new(site)), stopped.clone()).await;
         anyhow::Ok(stopped.borrow().unwrap_or_default())

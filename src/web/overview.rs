@@ -12,12 +12,14 @@ use axum::response::Html;
 use chrono::DateTime;
 use maud::{Markup, html};
 
+use super::icon;
 use super::layout::{self, REFRESH};
-use super::parts::{button, form, job_link, job_state, name_link, output, particulars, query, result, time, took};
+use super::parts::{
+    button, form, job_link, job_state, name_link, output, particulars, query, result, time, took,
+};
 use super::problem::Problem;
 use super::site::Site;
 use super::visit::Visit;
-use super::icon;
 use crate::config::Config;
 use crate::job::{State as JobState, is_hook};
 use crate::store::{COUNTED, Job, JobPage, JobQuery, OutputRow, Place, StoreError};
@@ -32,8 +34,12 @@ const OPEN: usize = 20;
 const TAIL: usize = 6000;
 
 /// How long ago jobs may have been put in, by the words in the address.
-const AGES: [(&str, &str, u64); 4] =
-    [("1h", "the last hour", 3600), ("1d", "the last day", 86_400), ("7d", "7 days", 604_800), ("30d", "30 days", 2_592_000)];
+const AGES: [(&str, &str, u64); 4] = [
+    ("1h", "the last hour", 3600),
+    ("1d", "the last day", 86_400),
+    ("7d", "7 days", 604_800),
+    ("30d", "30 days", 2_592_000),
+];
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +67,10 @@ impl Asked {
                 "name" => asked.name = Some(value.to_owned()),
                 "q" => asked.text = Some(value.chars().take(200).collect()),
                 "age" => asked.age = AGES.iter().find(|(age, ..)| *age == value).map(|(age, ..)| *age),
-                "after" => asked.after = Some(place(value).ok_or_else(|| Problem::bad("That is no place in the list."))?),
+                "after" => {
+                    asked.after =
+                        Some(place(value).ok_or_else(|| Problem::bad("That is no place in the list."))?)
+                }
                 "open" => asked.open = value.split(',').filter_map(|id| id.parse().ok()).take(OPEN).collect(),
                 _ => {}
             }
@@ -86,7 +95,8 @@ impl Asked {
             ("after", after.as_deref()),
             ("open", Some(open.as_str()).filter(|open| !open.is_empty())),
         ];
-        let pairs: Vec<(&str, &str)> = all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        let pairs: Vec<(&str, &str)> =
+            all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         if pairs.is_empty() { "/".to_owned() } else { format!("/?{}", query(&pairs)) }
     }
 
@@ -97,7 +107,11 @@ impl Asked {
     }
 
     fn is_filtered(&self) -> bool {
-        self.state.is_some() || self.queue.is_some() || self.name.is_some() || self.text.is_some() || self.age.is_some()
+        self.state.is_some()
+            || self.queue.is_some()
+            || self.name.is_some()
+            || self.text.is_some()
+            || self.age.is_some()
     }
 }
 
@@ -167,24 +181,32 @@ pub(super) async fn show(
 /// The Start button of the back office.
 fn starter(visit: &Visit, config: &Config) -> Markup {
     let own = config.definitions.iter().filter(|definition| !is_hook(&definition.name));
-    form(visit, "/start", "start", &html! {
-        label.unseen for="start-name" { "What to start" }
-        select id="start-name" name="name" required {
-            option value="" { "Start a job…" }
-            @for definition in own {
-                option value=(definition.name) {
-                    (definition.label.as_deref().unwrap_or(&definition.name))
+    form(
+        visit,
+        "/start",
+        "start",
+        &html! {
+            label.unseen for="start-name" { "What to start" }
+            select id="start-name" name="name" required {
+                option value="" { "Start a job…" }
+                @for definition in own {
+                    option value=(definition.name) {
+                        (definition.label.as_deref().unwrap_or(&definition.name))
+                    }
                 }
             }
-        }
-        button.primary type="submit" { "Start" }
-    })
+            button.primary type="submit" { "Start" }
+        },
+    )
 }
 
 /// How many jobs are in each state, as links to them.
 fn states(asked: &Asked, counts: &[(JobState, i64)]) -> Markup {
-    let to = |state: Option<JobState>| asked.with(|asked| (asked.state, asked.after, asked.open) = (state, None, Vec::new()));
-    let count = |number: i64| if number >= COUNTED { format!("{}+", COUNTED - 1) } else { number.to_string() };
+    let to = |state: Option<JobState>| {
+        asked.with(|asked| (asked.state, asked.after, asked.open) = (state, None, Vec::new()))
+    };
+    let count =
+        |number: i64| if number >= COUNTED { format!("{}+", COUNTED - 1) } else { number.to_string() };
     html! {
         nav.states id="states" data-live="" aria-label="States" {
             a href=(to(None)) aria-current=[asked.state.is_none().then_some("true")] { "All" }
@@ -323,7 +345,8 @@ pub(super) fn actions(visit: &Visit, job: &Job) -> Markup {
 }
 
 fn pager(asked: &Asked, page: &JobPage) -> Markup {
-    let older = page.next.map(|next| asked.with(|asked| (asked.after, asked.open) = (Some(next), Vec::new())));
+    let older =
+        page.next.map(|next| asked.with(|asked| (asked.after, asked.open) = (Some(next), Vec::new())));
     let newest = asked.after.map(|_| asked.with(|asked| (asked.after, asked.open) = (None, Vec::new())));
     html! {
         nav.pager aria-label="Pages of the list" {
@@ -342,11 +365,19 @@ mod tests {
 
     #[test]
     fn an_address_is_read_back_as_it_was_written() {
-        let pairs = [("state", "failed"), ("name", "a b"), ("q", "x&y"), ("age", "7d"), ("after", "12@1700000000000001"), ("open", "3,4")];
+        let pairs = [
+            ("state", "failed"),
+            ("name", "a b"),
+            ("q", "x&y"),
+            ("age", "7d"),
+            ("after", "12@1700000000000001"),
+            ("open", "3,4"),
+        ];
         let pairs: Vec<_> = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let address = Asked::read(pairs.clone()).unwrap().address();
         assert_eq!(address, "/?state=failed&name=a+b&q=x%26y&age=7d&after=12%401700000000000001&open=3%2C4");
-        let read: Vec<(String, String)> = url::form_urlencoded::parse(&address.as_bytes()[2..]).into_owned().collect();
+        let read: Vec<(String, String)> =
+            url::form_urlencoded::parse(&address.as_bytes()[2..]).into_owned().collect();
         assert_eq!(read, pairs);
         assert!(Asked::read(vec![("state".to_owned(), "gone".to_owned())]).is_err());
         assert!(Asked::read(vec![("after".to_owned(), "1@x".to_owned())]).is_err());

@@ -128,7 +128,13 @@ pub(super) fn form(visit: &Visit, action: &str, class: &str, fields: &Markup) ->
 }
 
 /// A form that is a button, with values that go along.
-pub(super) fn button(visit: &Visit, action: &str, class: &str, label: &str, values: &[(&str, &str)]) -> Markup {
+pub(super) fn button(
+    visit: &Visit,
+    action: &str,
+    class: &str,
+    label: &str,
+    values: &[(&str, &str)],
+) -> Markup {
     let fields = html! {
         @for (name, value) in values { input type="hidden" name=(name) value=(value); }
         button class=(class) type="submit" { (label) }

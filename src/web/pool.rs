@@ -28,7 +28,11 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(location: Location) -> Arc<Self> {
-        Arc::new(Self { location, permits: Arc::new(Semaphore::new(CONNECTIONS)), idle: Mutex::new(Vec::new()) })
+        Arc::new(Self {
+            location,
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            idle: Mutex::new(Vec::new()),
+        })
     }
 
     /// Reads with a connection, on a thread that may block; again with a new one where an old one turns out to be lost.

@@ -9,7 +9,9 @@ use maud::{Markup, html};
 
 use super::definition::pause_fields;
 use super::layout::{self, REFRESH};
-use super::parts::{button, distance, form, job_link, job_state, name_link, particulars, time, time_and_distance};
+use super::parts::{
+    button, distance, form, job_link, job_state, name_link, particulars, time, time_and_distance,
+};
 use super::problem::Problem;
 use super::site::Site;
 use super::visit::Visit;
@@ -75,7 +77,8 @@ fn pauses(visit: &Visit, seen: &Seen) -> Markup {
 }
 
 fn queues_table(config: &Config, seen: &Seen) -> Markup {
-    let counted = |number: i64| if number >= QUEUED { format!("{}+", QUEUED - 1) } else { number.to_string() };
+    let counted =
+        |number: i64| if number >= QUEUED { format!("{}+", QUEUED - 1) } else { number.to_string() };
     html! {
         div.scroll {
             table.cards {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{get, post};
-use axum::Router;
 
 use super::problem::Problem;
 use super::site::Site;
 use super::{
-    act, assets, definition, definitions, guard, job, lost_orders, overview, queues, sessions, sign_in, statistics, trail,
+    act, assets, definition, definitions, guard, job, lost_orders, overview, queues, sessions, sign_in,
+    statistics, trail,
 };
 
 /// Bytes of a form at most.

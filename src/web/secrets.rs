@@ -1,9 +1,9 @@
 //! Random values, what is signed, and passwords. The key is new at each start and never leaves the process.
 
-use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use blake2::Blake2sMac256;
-use blake2::digest::{FixedOutput as _, KeyInit as _, Update as _};
+use blake2::digest::{FixedOutput as _, Update as _};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Bytes of a key, and of an identity.

@@ -41,7 +41,8 @@ impl Sessions {
             let oldest = known.iter().min_by_key(|(_, session)| session.seen).map(|(id, _)| id.clone());
             oldest.and_then(|id| known.remove(&id));
         }
-        let session = Session { user: user.to_owned(), password_hash: password_hash.to_owned(), began: now, seen: now };
+        let session =
+            Session { user: user.to_owned(), password_hash: password_hash.to_owned(), began: now, seen: now };
         known.insert(id.clone(), session);
         Ok(id)
     }

@@ -15,7 +15,8 @@ use super::site::Site;
 use super::visit::Visit;
 
 /// How far back, by the words in the address.
-const RANGES: [(&str, &str, u64); 3] = [("1d", "1 day", 86_400), ("7d", "7 days", 604_800), ("30d", "30 days", 2_592_000)];
+const RANGES: [(&str, &str, u64); 3] =
+    [("1d", "1 day", 86_400), ("7d", "7 days", 604_800), ("30d", "30 days", 2_592_000)];
 
 /// Points in the chart, each the most of its stretch.
 const POINTS: usize = 120;
@@ -32,7 +33,9 @@ pub(super) async fn show(
     let size = stats.len().div_ceil(POINTS).max(1);
     let points: Vec<_> = stats
         .chunks(size)
-        .filter_map(|chunk| Some((chunk.first()?.measured_at?, chunk.iter().map(|stat| stat.active_5m).max())))
+        .filter_map(|chunk| {
+            Some((chunk.first()?.measured_at?, chunk.iter().map(|stat| stat.active_5m).max()))
+        })
         .collect();
     let choices: Vec<(&str, &str)> = RANGES.iter().map(|(word, text, _)| (*word, *text)).collect();
     let body = html! {

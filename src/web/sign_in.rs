@@ -24,7 +24,8 @@ const QUEUE: Duration = Duration::from_secs(5);
 const LONGEST: usize = 512;
 
 /// Compared with where there is no such user: a hash like any other, of a password that nobody has.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBzYWx0IG9mIGR1bHk$1hm+eH4u6mV6yVTcAnL/RVa9Dq2MsTsbpQ0fnuDRkHw";
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBzYWx0IG9mIGR1bHk$1hm+eH4u6mV6yVTcAnL/RVa9Dq2MsTsbpQ0fnuDRkHw";
 
 pub(super) async fn show(State(site): State<Arc<Site>>, visit: Visit) -> Response {
     if visit.role.is_some() {
@@ -56,7 +57,11 @@ fn page(site: &Site, visit: &Visit, trouble: Option<&str>) -> Html<String> {
     layout::bare("Sign in", &body)
 }
 
-pub(super) async fn sign_in(State(site): State<Arc<Site>>, visit: Visit, sent: Sent) -> Result<Response, Problem> {
+pub(super) async fn sign_in(
+    State(site): State<Arc<Site>>,
+    visit: Visit,
+    sent: Sent,
+) -> Result<Response, Problem> {
     let fields = Fields::of(&site, &visit, sent)?;
     let (name, password) = (fields.get("name").unwrap_or(""), fields.get("password").unwrap_or(""));
     let address = visit.address.to_string();
@@ -82,7 +87,10 @@ pub(super) async fn sign_in(State(site): State<Arc<Site>>, visit: Visit, sent: S
     site.throttle.succeeded(&address, name);
     // What the browser had before, perhaps from somebody else, is worth nothing from here on.
     site.sessions.end(&visit.session);
-    let id = site.sessions.begin(&user.name, &user.password_hash).map_err(|err| Problem::broken(&err.to_string()))?;
+    let id = site
+        .sessions
+        .begin(&user.name, &user.password_hash)
+        .map_err(|err| Problem::broken(&err.to_string()))?;
     let mut response = see("/");
     set_cookie(&mut response, SESSION, &id, None, visit.is_secure);
     Ok(response)
@@ -96,7 +104,11 @@ fn too_many(site: &Site, visit: &Visit, wait: Duration) -> Response {
     response
 }
 
-pub(super) async fn sign_out(State(site): State<Arc<Site>>, visit: Visit, sent: Sent) -> Result<Response, Problem> {
+pub(super) async fn sign_out(
+    State(site): State<Arc<Site>>,
+    visit: Visit,
+    sent: Sent,
+) -> Result<Response, Problem> {
     Fields::of(&site, &visit, sent)?;
     site.sessions.end(&visit.session);
     let mut response = see("/sign-in");

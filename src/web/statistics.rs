@@ -34,8 +34,12 @@ const REFRESH: u32 = 30;
 const BARS: i64 = 48;
 
 /// How far back, by the words in the address.
-const RANGES: [(&str, &str, u64); 4] =
-    [("1h", "1 hour", 3600), ("1d", "1 day", 86_400), ("7d", "7 days", 604_800), ("30d", "30 days", 2_592_000)];
+const RANGES: [(&str, &str, u64); 4] = [
+    ("1h", "1 hour", 3600),
+    ("1d", "1 day", 86_400),
+    ("7d", "7 days", 604_800),
+    ("30d", "30 days", 2_592_000),
+];
 
 /// What was read of a range.
 pub(super) struct Ends {
@@ -58,18 +62,22 @@ impl Figures {
             return Ok(Arc::clone(ends));
         }
         let since = Duration::from_secs(seconds);
-        let ends = Arc::new(site.database.read(move |store| {
-            let mut all = Ends { now: store.time()?, ends: Vec::new(), cut: None };
-            for state in JobState::ENDED {
-                let most = if state == JobState::Success { SUCCESSES } else { OTHERS };
-                let rows = store.latest_ends(state, since, most)?;
-                if rows.len() == most {
-                    all.cut = all.cut.max(rows.last().and_then(|row| row.finished_at));
-                }
-                all.ends.extend(rows.into_iter().map(|row| (state, row)));
-            }
-            Ok::<_, StoreError>(all)
-        }).await?);
+        let ends = Arc::new(
+            site.database
+                .read(move |store| {
+                    let mut all = Ends { now: store.time()?, ends: Vec::new(), cut: None };
+                    for state in JobState::ENDED {
+                        let most = if state == JobState::Success { SUCCESSES } else { OTHERS };
+                        let rows = store.latest_ends(state, since, most)?;
+                        if rows.len() == most {
+                            all.cut = all.cut.max(rows.last().and_then(|row| row.finished_at));
+                        }
+                        all.ends.extend(rows.into_iter().map(|row| (state, row)));
+                    }
+                    Ok::<_, StoreError>(all)
+                })
+                .await?,
+        );
         kept.insert(seconds, (Instant::now(), Arc::clone(&ends)));
         Ok(ends)
     }
@@ -93,7 +101,8 @@ pub(super) async fn show(
     let range = RANGES.iter().find(|(word, ..)| Some(*word) == asked("range")).unwrap_or(&RANGES[1]);
     let only = asked("name").filter(|name| !name.is_empty());
     let all = site.figures.get(&site, range.2).await?;
-    let ends: Vec<&(JobState, EndRow)> = all.ends.iter().filter(|(_, row)| only.is_none_or(|only| only == row.name)).collect();
+    let ends: Vec<&(JobState, EndRow)> =
+        all.ends.iter().filter(|(_, row)| only.is_none_or(|only| only == row.name)).collect();
     let choices: Vec<(&str, &str)> = RANGES.iter().map(|(word, text, _)| (*word, *text)).collect();
     let body = html! {
         div.title {
@@ -152,13 +161,24 @@ fn charts(ends: &[&(JobState, EndRow)], now: DateTime<Utc>, seconds: u64) -> Mar
         stretch.2.extend(row.duration_ms);
         stretch.3.extend(waited(row));
     }
-    let begins = |at: usize| DateTime::from_timestamp(first + width * i64::try_from(at).unwrap_or(0), 0).unwrap_or(now);
-    let runs: Vec<Bar> =
-        stretches.iter().enumerate().map(|(at, (good, bad, ..))| Bar { at: begins(at), good: *good, bad: *bad }).collect();
-    let durations: Vec<(DateTime<Utc>, Option<i64>)> =
-        stretches.iter_mut().enumerate().map(|(at, stretch)| (begins(at), percentile(&mut stretch.2, 95))).collect();
-    let waits: Vec<(DateTime<Utc>, Option<i64>)> =
-        stretches.iter_mut().enumerate().map(|(at, stretch)| (begins(at), percentile(&mut stretch.3, 95))).collect();
+    let begins = |at: usize| {
+        DateTime::from_timestamp(first + width * i64::try_from(at).unwrap_or(0), 0).unwrap_or(now)
+    };
+    let runs: Vec<Bar> = stretches
+        .iter()
+        .enumerate()
+        .map(|(at, (good, bad, ..))| Bar { at: begins(at), good: *good, bad: *bad })
+        .collect();
+    let durations: Vec<(DateTime<Utc>, Option<i64>)> = stretches
+        .iter_mut()
+        .enumerate()
+        .map(|(at, stretch)| (begins(at), percentile(&mut stretch.2, 95)))
+        .collect();
+    let waits: Vec<(DateTime<Utc>, Option<i64>)> = stretches
+        .iter_mut()
+        .enumerate()
+        .map(|(at, stretch)| (begins(at), percentile(&mut stretch.3, 95)))
+        .collect();
     html! {
         section.card { h2 { "Runs and failures" } (bars("Runs and failures over time", &runs)) }
         div.columns {

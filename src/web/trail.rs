@@ -69,7 +69,8 @@ pub(super) fn table(deeds: &[AuditRow]) -> Markup {
 
 /// Something that was done something to, as a link where it is a job or a definition.
 fn subject(text: &str) -> Markup {
-    let (before, id) = text.rsplit_once("job ").map_or(("", None), |(before, id)| (before, id.parse::<i64>().ok()));
+    let (before, id) =
+        text.rsplit_once("job ").map_or(("", None), |(before, id)| (before, id.parse::<i64>().ok()));
     html! {
         @if let Some(id) = id { (before) "job " (job_link(id)) }
         @else if let Some(name) = text.strip_prefix("definition ") { "definition " (name_link(name)) }

@@ -54,12 +54,20 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    pub(super) fn of(site: &Site, config: &Config, peer: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) fn of(
+        site: &Site,
+        config: &Config,
+        peer: SocketAddr,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Self, Problem> {
         let web = &config.web;
-        let proxy = web.trusted_proxy.as_ref().filter(|proxy| proxy.from.iter().any(|from| from.has(peer.ip())));
+        let proxy =
+            web.trusted_proxy.as_ref().filter(|proxy| proxy.from.iter().any(|from| from.has(peer.ip())));
         let address = proxy.and_then(|_| forwarded_for(headers)).unwrap_or(peer.ip()).to_canonical();
         let is_secure = proxy.is_some() && text(headers, "x-forwarded-proto") == Some("https");
-        let brought = cookie(headers, SESSION).filter(|id| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+        let brought =
+            cookie(headers, SESSION).filter(|id| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()));
         let is_new = brought.is_none();
         let session = match brought {
             Some(id) => id.to_owned(),
@@ -123,7 +131,8 @@ fn named_by(proxy: &TrustedProxy, headers: &HeaderMap) -> Option<(String, Role)>
     let name = values.next()?.to_str().ok()?.trim();
     // Two of them: one may be the browser's own.
     let is_name = values.next().is_none() && (1..=100).contains(&name.chars().count());
-    let role = if proxy.operators.iter().any(|operator| operator == name) { Role::Operator } else { proxy.role };
+    let role =
+        if proxy.operators.iter().any(|operator| operator == name) { Role::Operator } else { proxy.role };
     is_name.then(|| (name.to_owned(), role))
 }
 
@@ -139,8 +148,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    all.flat_map(|value| value.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+    all.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// What came of a form as a cookie's value, which nobody else can make.

@@ -4,7 +4,18 @@ use crate::job::Schedule;
 
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 /// `every weekday at 02:00`; `None` where there are no plain words for it.
@@ -46,15 +57,26 @@ fn times(minute: &str, hour: &str) -> Option<(String, bool)> {
         (_, Some(step), "*", _) => all_day(format!("every {} minutes", number(step)?)),
         (_, None, "*", _) if number(minute) == Some(0) => all_day("every hour, on the hour".to_owned()),
         (_, None, "*", _) => all_day(format!("every hour at {} past", minutes(minute)?)),
-        (_, None, _, Some(step)) => all_day(format!("every {} hours at minute {}", number(step)?, number(minute)?)),
+        (_, None, _, Some(step)) => {
+            all_day(format!("every {} hours at minute {}", number(step)?, number(minute)?))
+        }
         (_, Some(step), _, None) => {
             let (from, to) = hour.split_once('-')?;
-            all_day(format!("every {} minutes from {:02}:00 to {:02}:59", number(step)?, number(from)?, number(to)?))
+            all_day(format!(
+                "every {} minutes from {:02}:00 to {:02}:59",
+                number(step)?,
+                number(from)?,
+                number(to)?
+            ))
         }
         (_, None, _, None) => match hour.split_once('-') {
             Some((from, to)) => {
                 let minute = number(minute)?;
-                all_day(format!("every hour from {:02}:{minute:02} to {:02}:{minute:02}", number(from)?, number(to)?))
+                all_day(format!(
+                    "every hour from {:02}:{minute:02} to {:02}:{minute:02}",
+                    number(from)?,
+                    number(to)?
+                ))
             }
             None => {
                 let minute = number(minute)?;
@@ -68,7 +90,8 @@ fn times(minute: &str, hour: &str) -> Option<(String, bool)> {
 }
 
 fn minutes(minute: &str) -> Option<String> {
-    let all: Option<Vec<String>> = minute.split(',').map(|minute| Some(number(minute)?.to_string())).collect();
+    let all: Option<Vec<String>> =
+        minute.split(',').map(|minute| Some(number(minute)?.to_string())).collect();
     Some(listed(&all?))
 }
 
@@ -84,7 +107,8 @@ fn days(day: &str, month: &str, weekday: &str) -> Option<String> {
         ("*", weekday, None) => match weekday.split_once('-') {
             Some((from, to)) => Some(format!("{} to {}", day_name(from)?, day_name(to)?)),
             None => {
-                let names: Option<Vec<String>> = weekday.split(',').map(|day| day_name(day).map(str::to_owned)).collect();
+                let names: Option<Vec<String>> =
+                    weekday.split(',').map(|day| day_name(day).map(str::to_owned)).collect();
                 Some(format!("every {}", listed(&names?)))
             }
         },
@@ -139,7 +163,11 @@ mod tests {
             ("@tick", "at each tick"),
             ("*/10 * * * * *", "every 10 seconds"),
         ] {
-            assert_eq!(words(&Schedule::parse(expression, Zone::UTC).unwrap()).as_deref(), Some(said), "{expression}");
+            assert_eq!(
+                words(&Schedule::parse(expression, Zone::UTC).unwrap()).as_deref(),
+                Some(said),
+                "{expression}"
+            );
         }
     }
 
