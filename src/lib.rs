@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `commands` is one file per subcommand, `runner` the layer that knows both the database and processes, `store`
-//! everything SQL, `process` everything that touches an operating system process, `config` what `jobs.yaml` and the
+//! everything SQL, `web` the page, `process` everything that touches an operating system process, `config` what `jobs.yaml` and the
 //! environment say, `job` the words, `render` the only code that prints. `ARCHITECTURE.md` has the map.
 
 pub mod cli;
@@ -19,3 +19,4 @@ pub mod render;
 pub mod runner;
 pub mod shop;
 pub mod store;
+pub mod web;

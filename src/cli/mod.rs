@@ -12,6 +12,7 @@ use crate::job::{On, State, duration, instant};
 mod man;
 mod operate;
 mod shop;
+mod web;
 
 pub use man::ManArgs;
 pub use operate::{CrontabArgs, DaemonArgs, JobJsonArgs, MetricsArgs, StatusArgs, SystemdArgs};
@@ -19,6 +20,8 @@ pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
 };
+
+pub use web::WebArgs;
 
 /// Where options that every command has stand in its help.
 const GLOBAL: &str = "Options of every command";
@@ -122,6 +125,10 @@ pub enum Command {
     #[command(after_help = "Examples:\n  */5 * * * * duly sessions write-stat      (in a crontab)\n  \
                             duly sessions show --since '1 day'")]
     Sessions(SessionsArgs),
+    /// Serve the web page: jobs and what they print, definitions with a Start button, statistics
+    #[command(after_help = "Examples:\n  duly web --listen 127.0.0.1:8080\n  \
+                            duly web --hash-password      (reads a password, prints what web.users takes)")]
+    Web(WebArgs),
     /// Figures for Prometheus: queues, ends, durations, hosts, the database
     #[command(after_help = "Examples:\n  duly metrics\n  \
                             * * * * * duly metrics --textfile /var/lib/prometheus/node-exporter/duly.prom      (in a crontab)")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Refused};
+use super::{Context, Refused, note};
 use crate::cli::CleanUpArgs;
 use crate::config::Retention;
 use crate::exit_code::ExitCode;
@@ -45,6 +45,9 @@ pub(super) fn run(context: &Context, args: &CleanUpArgs) -> Result<ExitCode> {
     if args.dry_run {
         render::answer(&format!("{} {plural} would be deleted", deleted.jobs))?;
     } else {
+        if deleted.jobs > 0 {
+            note(&mut store, "clean-up", "jobs", Some(&format!("{} {plural} deleted", deleted.jobs)));
+        }
         log::info!(
             "deleted: {} {plural}, {} hosts, {} measurements of sessions, {} orders that are over",
             deleted.jobs,

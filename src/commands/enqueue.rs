@@ -3,14 +3,14 @@
 //! Of a batch nothing is put in before every line of it has been found valid.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, IsTerminal as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Context, Usage, definition, require_queue};
+use super::{Context, Usage, definition, note, require_queue};
 use crate::cli::EnqueueArgs;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
@@ -68,6 +68,10 @@ pub(super) fn run(context: &Context, args: EnqueueArgs) -> Result<ExitCode> {
     let mut store = crate::runner::open(&config)?;
     for batch in jobs.chunks(BATCH) {
         put_in(&config, &mut store, batch)?;
+    }
+    // By hand, and not by an application.
+    if let ([job], true) = (jobs.as_slice(), io::stdin().is_terminal()) {
+        note(&mut store, "enqueue", &format!("definition {}", job.name), None);
     }
     Ok(ExitCode::Success)
 }

@@ -88,7 +88,7 @@ pub(super) fn as_row(job: &Job) -> [(String, Style); 8] {
         (format!("{}/{most}", job.attempts), Style::Plain),
         (utc_time(at), Style::Plain),
         (took(job.duration_ms), Style::Plain),
-        (result(job), Style::Plain),
+        (job.result(), Style::Plain),
     ]
 }
 
@@ -97,15 +97,4 @@ pub(super) fn took(millis: Option<i64>) -> String {
     millis
         .and_then(|millis| u64::try_from(millis).ok())
         .map_or_else(|| "-".to_owned(), |millis| duration::show(Duration::from_millis(millis)))
-}
-
-/// How the latest attempt ended, in a few words.
-fn result(job: &Job) -> String {
-    match (job.exit_code, job.signal, &job.reason) {
-        (Some(0), _, _) => "ok".to_owned(),
-        (Some(code), _, _) => format!("exit {code}"),
-        (None, Some(signal), _) => format!("signal {signal}"),
-        (None, None, Some(reason)) => reason.clone(),
-        (None, None, None) => job.outcome.clone().unwrap_or_else(|| "-".to_owned()),
-    }
 }

@@ -8,11 +8,10 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::list::took;
-use super::{Context, Refused, Usage};
+use super::{Context, Refused, Usage, note};
 use crate::cli::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersShowArgs,
 };
-use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::job::shop::{OrderState, OrderTable};
 use crate::process;
@@ -24,7 +23,7 @@ const PAYLOAD: u64 = 15 << 20;
 
 pub(super) fn run(context: &Context, args: LostOrdersArgs) -> Result<ExitCode> {
     let (config, mut store) = context.open()?;
-    let table = table(&config);
+    let table = config.order_table();
     store
         .require_columns("lost_orders", &table.table, &table.columns())
         .context("cannot read lost orders")?;
@@ -34,10 +33,6 @@ pub(super) fn run(context: &Context, args: LostOrdersArgs) -> Result<ExitCode> {
         LostOrdersCommand::Add(args) => add(&mut store, &table, &args),
         LostOrdersCommand::Remove(args) => remove(&mut store, &table, &args.order),
     }
-}
-
-fn table(config: &Config) -> OrderTable {
-    config.lost_orders.as_ref().map_or_else(OrderTable::own, |settings| settings.table.clone())
 }
 
 /// Says that there is no such order.
@@ -71,7 +66,7 @@ fn list(store: &mut Store, table: &OrderTable, args: LostOrdersListArgs) -> Resu
             (latest.map_or(0, |attempt| attempt.failures).to_string(), Style::Plain),
             (utc_time(latest.and_then(|attempt| attempt.started_at)), Style::Plain),
             (utc_time(latest.and_then(OrderAttempt::next_at)), Style::Plain),
-            (latest.map_or_else(|| "-".to_owned(), result), Style::Plain),
+            (latest.map_or_else(|| "-".to_owned(), OrderAttempt::result), Style::Plain),
         ]);
     }
     render::answer(&shown.text())?;
@@ -89,24 +84,6 @@ const fn style(order: &LostOrder) -> Style {
         Some(OrderState::Sending) => Style::Active,
         Some(OrderState::Removed) => Style::Faint,
         Some(OrderState::Lost) | None => Style::Plain,
-    }
-}
-
-/// How a try ended, in a few words.
-fn result(attempt: &OrderAttempt) -> String {
-    match (attempt.outcome.as_deref(), attempt.exit_code, attempt.signal) {
-        (Some("success"), ..) => {
-            attempt.erp_order_id.clone().map_or_else(|| "ok".to_owned(), |number| format!("ok, {number}"))
-        }
-        (Some(_), Some(code), _) => {
-            let said = attempt.answer.as_deref().and_then(|answer| answer.trim().lines().last());
-            said.map_or_else(|| format!("exit {code}"), |said| format!("exit {code}: {said}"))
-        }
-        (Some(_), None, Some(signal)) => format!("signal {signal}"),
-        (Some(word), None, None) => {
-            attempt.reason.as_ref().map_or_else(|| word.to_owned(), |why| format!("{word}: {why}"))
-        }
-        (None, ..) => attempt.host.as_ref().map_or_else(|| "-".to_owned(), |host| format!("on {host}")),
     }
 }
 
@@ -169,7 +146,7 @@ fn show(store: &mut Store, table: &OrderTable, args: &LostOrdersShowArgs) -> Res
             text,
             "attempt {} {}, {} UTC, took {}{}",
             attempt.attempt,
-            harmless(&result(attempt)),
+            harmless(&attempt.result()),
             utc_time(attempt.started_at),
             took(attempt.duration_ms),
             attempt.host.as_ref().map_or_else(String::new, |host| format!(", on {}", harmless(host)))
@@ -199,13 +176,17 @@ fn add(store: &mut Store, table: &OrderTable, args: &LostOrdersAddArgs) -> Resul
     let me = (process::new_owner(), process::who());
     let who = (me.0.as_str(), me.1.as_str());
     let state = match store.put_order_back(table, &args.order, payload.as_deref(), who).with_context(what)? {
-        OrderChange::Done => return Ok(ExitCode::Success),
+        OrderChange::Done => {
+            note(store, "add", &format!("order {}", args.order), None);
+            return Ok(ExitCode::Success);
+        }
         OrderChange::Refused(state) => state,
     };
     match (state, payload) {
         (Some(state), _) => Err(Refused(format!("order `{}` is {state} already", args.order)).into()),
         (None, Some(payload)) if table.is_own => {
             if store.add_order(&args.order, &payload).with_context(what)? {
+                note(store, "add", &format!("order {}", args.order), None);
                 return Ok(ExitCode::Success);
             }
             Err(Refused(format!("order `{}` is there already", args.order)).into())
@@ -244,7 +225,10 @@ fn remove(store: &mut Store, table: &OrderTable, order_id: &str) -> Result<ExitC
         .remove_order(table, order_id, (&me.0, &me.1))
         .with_context(|| format!("cannot take order `{order_id}` out"))?;
     match changed {
-        OrderChange::Done => Ok(ExitCode::Success),
+        OrderChange::Done => {
+            note(store, "remove", &format!("order {order_id}"), None);
+            Ok(ExitCode::Success)
+        }
         OrderChange::Refused(Some(state)) => {
             Err(Refused(format!("order `{order_id}` is {state} and cannot be taken out")).into())
         }

@@ -36,6 +36,7 @@ mod status;
 mod status_answer;
 mod systemd;
 mod watch;
+mod web;
 mod why;
 
 use std::io::Write as _;
@@ -50,7 +51,7 @@ use crate::config::{self, Config, ConfigError, LoadOptions};
 use crate::exit_code::ExitCode;
 use crate::job::{Definition, is_hook};
 use crate::runner;
-use crate::store::{Calling, Store, StoreError};
+use crate::store::{Calling, Deed, Store, StoreError};
 
 /// A mistake in the arguments or in what they name; it will not go away by itself.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +149,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::ProcessLostOrders(args) => process_lost_orders::run(&context, &args),
         Command::LostOrders(args) => lost_orders::run(&context, args),
         Command::Sessions(args) => sessions::run(&context, &args),
+        Command::Web(args) => web::run(&context, &args),
         Command::Metrics(args) => metrics::run(&context, &args),
         Command::Migrate(args) => migrate::run(&context, &args),
         Command::Daemon(args) => daemon::run(&context, &args),
@@ -241,6 +243,18 @@ fn require_queue(config: &Config, name: &str) -> Result<()> {
     let known = config.queues.join(", ");
     Err(Usage(format!("no queue is called `{name}` in {}; it declares {known}", config.path.display()))
         .into())
+}
+
+/// Records what a person did; what the command of a job does is that job's own. That it was done is more than that it is
+/// written down.
+fn note(store: &mut Store, did: &str, subject: &str, detail: Option<&str>) {
+    if config::calling_job().is_some() {
+        return;
+    }
+    let who = crate::process::who();
+    if let Err(err) = store.note(&Deed { who: &who, via: "command line", did, subject, detail }) {
+        log::warn!("who did this is not recorded: {err}");
+    }
 }
 
 /// The job whose command calls.

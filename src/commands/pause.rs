@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, definition, require_queue};
+use super::{Context, definition, note, require_queue};
 use crate::cli::{PauseArgs, ScopeArgs};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
@@ -23,6 +23,7 @@ pub(super) fn run(context: &Context, args: PauseArgs) -> Result<ExitCode> {
     store
         .pause(&scope, args.until, &process::who(), args.reason.as_deref())
         .with_context(|| format!("cannot pause {what}"))?;
+    note(&mut store, "pause", &what.replace("job `", "definition ").replace('`', ""), args.reason.as_deref());
     let running = ListFilter { state: Some(State::Running), limit: 1, ..ListFilter::default() };
     if !store.list(&running).context("cannot read running jobs")?.is_empty() {
         std::thread::sleep(CLAIMED_AHEAD);

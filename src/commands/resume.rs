@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Refused, pause};
+use super::{Context, Refused, note, pause};
 use crate::cli::ResumeArgs;
 use crate::exit_code::ExitCode;
 use crate::render;
@@ -13,6 +13,7 @@ pub(super) fn run(context: &Context, args: ResumeArgs) -> Result<ExitCode> {
     if !store.resume(&scope).with_context(|| format!("cannot resume {what}"))? {
         return Err(Refused(format!("{what} is not paused; `duly status` shows what is")).into());
     }
+    note(&mut store, "resume", &what.replace("job `", "definition ").replace('`', ""), None);
     render::answer(&format!("{what} goes on"))?;
     Ok(ExitCode::Success)
 }

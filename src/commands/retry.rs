@@ -2,11 +2,10 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, Refused, definition, no_such_job};
+use super::{Context, Refused, definition, no_such_job, note};
 use crate::cli::IdArgs;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::job::parse_params;
 use crate::render;
 use crate::store::{NewJob, Store};
 
@@ -28,17 +27,10 @@ pub(super) fn retry(config: &Config, store: &mut Store, id: i64) -> Result<i64> 
         ))
         .into());
     }
-    let mut job = NewJob::of(definition(config, &old.name)?);
-    job.queue = old.queue.unwrap_or(job.queue);
-    job.priority = old.priority.unwrap_or(job.priority);
-    if let Some(params) = old.params.as_deref().and_then(|params| parse_params(params).ok()) {
-        job.params = params;
-    }
-    job.target = (old.target_type, old.target_id);
-    job.scheduled_for = old.scheduled_for;
-    job.retry_of = Some(id);
+    let job = NewJob::again(&old, definition(config, &old.name)?);
     let ids = store
         .enqueue(&[job], &|name| config.definition(name))
         .with_context(|| format!("cannot retry job {id}"))?;
+    note(store, "retry", &format!("job {id}"), Some(&format!("as job {}", ids[0])));
     Ok(ids[0])
 }

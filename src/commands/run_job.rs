@@ -1,10 +1,11 @@
 //! `duly run-job`: one job now, in the foreground.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{Context, definition, require_queue};
+use super::{Context, definition, note, require_queue};
 use crate::cli::RunJobArgs;
 use crate::exit_code::ExitCode;
 use crate::job::{Outcome, State, Unique};
@@ -31,7 +32,10 @@ pub(super) fn run(context: &Context, args: RunJobArgs) -> Result<ExitCode> {
             job.queue = queue;
         }
     }
-    let store = crate::runner::open(&config)?;
+    let mut store = crate::runner::open(&config)?;
+    if std::io::stdin().is_terminal() {
+        note(&mut store, "run-job", &format!("definition {}", args.name), None);
+    }
     let done = by_hand::run(&Arc::new(config), store, &job, args.force, &mut *render::raw_output())?;
     Ok(exit_code(&done, &args.name))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, definition};
+use super::{Context, definition, note};
 use crate::cli::StartArgs;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
@@ -25,5 +25,6 @@ pub(super) fn start(config: &Config, store: &mut Store, name: &str) -> Result<i6
     let ids = store
         .enqueue(&[job], &|name| config.definition(name))
         .with_context(|| format!("cannot start `{name}`"))?;
+    note(store, "start", &format!("definition {name}"), Some(&format!("as job {}", ids[0])));
     Ok(ids[0])
 }

@@ -21,6 +21,7 @@ mod source;
 mod validate;
 mod validate_jobs;
 mod values;
+mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -30,8 +31,9 @@ pub use database_url::DatabaseUrl;
 pub use definitions::Definitions;
 pub use error::ConfigError;
 pub use shop::{LostOrders, RefreshCache, Step};
+pub use web::{Network, Role, TrustedProxy, WebConfig, WebUser};
 
-use crate::job::shop::SessionTable;
+use crate::job::shop::{OrderTable, SessionTable};
 use crate::job::why::Here;
 use crate::job::{Builtin, Definition, State};
 use settings::Environment;
@@ -71,6 +73,8 @@ pub struct Config {
     pub lost_orders: Option<LostOrders>,
     /// What `sessions` looks at.
     pub sessions: SessionTable,
+    /// Where the web page listens, and who may use it.
+    pub web: WebConfig,
 }
 
 /// `runner` in jobs.yaml.
@@ -185,6 +189,12 @@ impl Config {
     #[must_use]
     pub fn builtin(&self, builtin: Builtin) -> Option<&Definition> {
         self.definitions.builtin(builtin)
+    }
+
+    /// Where lost orders are: Duly's own table, unless another is configured.
+    #[must_use]
+    pub fn order_table(&self) -> OrderTable {
+        self.lost_orders.as_ref().map_or_else(OrderTable::own, |settings| settings.table.clone())
     }
 
     /// Says that no definition is called `name`, and which one may be meant.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::read::{Limit, Named, Read, Reader, Span, Whole};
 use super::values::{ColumnName, CommandLine, Factor, Share, Size, TableName};
+use super::web::Role;
 use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique, Zone};
 
 /// Reads the text of a file as YAML.
@@ -91,6 +92,7 @@ section! {
         refresh_cache: RefreshCache,
         lost_orders: LostOrders,
         sessions: Sessions,
+        web: Web,
     }
 }
 
@@ -275,4 +277,19 @@ section! {
 section! {
     /// What a shop calls the columns of sessions.
     SessionColumns { time: ColumnName }
+}
+
+section! {
+    /// The web page.
+    Web { listen: String, hosts: Vec<String>, users: Vec<WebUser>, trusted_proxy: TrustedProxy }
+}
+
+section! {
+    /// Somebody who may sign in.
+    WebUser { name: String, password_hash: String, role: Role }
+}
+
+section! {
+    /// A reverse proxy that says who somebody is.
+    TrustedProxy { header: String, from: Vec<String>, role: Role, operators: Vec<String> }
 }

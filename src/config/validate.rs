@@ -11,7 +11,7 @@ use super::read::{Limit, Named, Read as _, Reader, Whole};
 use super::settings::Environment;
 use super::source::Source;
 use super::validate_jobs::{Inherited, definitions};
-use super::{Config, Retention, RunnerConfig, shop};
+use super::{Config, Retention, RunnerConfig, shop, web};
 use crate::job::{Backoff, Builtin, NAME_RULE, duration, is_valid_name};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -66,6 +66,7 @@ pub(super) fn config(
         .lost_orders
         .and_then(|raw| reader.within("lost_orders", |reader| shop::lost_orders(raw, &inherited, reader)));
     let sessions = shop::sessions(raw.sessions.unwrap_or_default());
+    let web = reader.within("web", |reader| web::web(raw.web.unwrap_or_default(), reader));
     let definitions = definitions(raw.jobs.unwrap_or_default(), &inherited, &mut reader);
     problems.extend(reader.finish(file));
     match named_outside.ok().flatten().or(in_file) {
@@ -81,6 +82,7 @@ pub(super) fn config(
             refresh_cache,
             lost_orders,
             sessions,
+            web,
         }),
         Some(_) | None => Err(problems),
     }

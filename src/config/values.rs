@@ -3,6 +3,7 @@
 use super::nearest::nearest;
 use super::node::Node;
 use super::read::{Read, Reader, number};
+use super::web::Role;
 use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique, Zone};
 
 /// A command: text is split as a shell splits words, a list is taken as it is. Never empty.
@@ -106,6 +107,12 @@ impl Read for Overlap {
 impl Read for OnOrphan {
     fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
         reader.choice(node, &[("retry", Self::Retry), ("stale", Self::Stale)])
+    }
+}
+
+impl Read for Role {
+    fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.choice(node, &[("viewer", Self::Viewer), ("operator", Self::Operator)])
     }
 }
 

@@ -11,6 +11,7 @@
 //! - **lease**: until when a runner's claim holds; **fence**: a number that grows with each claim
 //! - **orphaned**: an attempt whose runner vanished
 
+pub mod address;
 mod builtin;
 mod definition;
 pub mod duration;
@@ -38,7 +39,7 @@ pub use outcome::Outcome;
 pub use retry::{Backoff, Verdict, verdict};
 pub use schedule::{CatchUp, MAX_OCCURRENCES, Occurrences, Overlap, Schedule, ScheduleError, Trigger};
 pub use state::{On, State};
-pub use text::escape;
+pub use text::{escape, harmless, is_obeyed};
 pub use zone::Zone;
 
 /// A 64-bit FNV-1a hash: the same on every host and in every version, which `std`'s hashers do not promise.

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::plain::{is_obeyed, rfc3339};
+use super::plain::rfc3339;
+use crate::job::is_obeyed;
 use crate::store::{AttemptRow, Edge, Job};
 
 /// A value as text that ends with a line end, and that no terminal obeys: what JSON lets stand as it is, though a

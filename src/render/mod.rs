@@ -11,8 +11,9 @@ mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+pub use crate::job::harmless;
 pub use exposition::Exposition;
-pub use plain::{harmless, utc_time};
+pub use plain::utc_time;
 pub use progress::Progress;
 pub use table::{Style, Table};
 
@@ -61,6 +62,16 @@ pub fn pass_on(bytes: &[u8]) -> anyhow::Result<()> {
         Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
+}
+
+/// Writes a question to standard error, where a person sees it also when the answer goes into a file.
+///
+/// # Errors
+///
+/// When standard error cannot be written.
+pub fn question(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stderr().lock();
+    Ok(write!(out, "{text}").and_then(|()| out.flush())?)
 }
 
 /// Whether standard output shows colours.

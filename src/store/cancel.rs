@@ -75,6 +75,23 @@ impl Store {
         Ok(done)
     }
 
+    /// Cancels job `id` and those of its children that have not started; with `kill` also those that run.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn cancel_with_children(&mut self, id: i64, why: &str, kill: bool) -> Result<Cancelled, StoreError> {
+        let done = self.cancel(id, why)?;
+        // The root is marked by now, so it gets no more children.
+        for (child, state) in self.open_children(id)? {
+            if state != State::Running || kill {
+                self.cancel(child, &format!("its root, job {id}, was {why}"))?;
+            }
+        }
+        self.settle()?;
+        Ok(done)
+    }
+
     /// The state of job `id`, if there is one.
     ///
     /// # Errors

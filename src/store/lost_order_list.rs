@@ -88,6 +88,25 @@ pub struct OrderAttempt {
 }
 
 impl OrderAttempt {
+    /// How a try ended, in a few words.
+    #[must_use]
+    pub fn result(&self) -> String {
+        match (self.outcome.as_deref(), self.exit_code, self.signal) {
+            (Some("success"), ..) => {
+                self.erp_order_id.clone().map_or_else(|| "ok".to_owned(), |number| format!("ok, {number}"))
+            }
+            (Some(_), Some(code), _) => {
+                let said = self.answer.as_deref().and_then(|answer| answer.trim().lines().last());
+                said.map_or_else(|| format!("exit {code}"), |said| format!("exit {code}: {said}"))
+            }
+            (Some(_), None, Some(signal)) => format!("signal {signal}"),
+            (Some(word), None, None) => {
+                self.reason.as_ref().map_or_else(|| word.to_owned(), |why| format!("{word}: {why}"))
+            }
+            (None, ..) => self.host.as_ref().map_or_else(|| "-".to_owned(), |host| format!("on {host}")),
+        }
+    }
+
     /// When the order is sent again, where it waits for that.
     #[must_use]
     pub fn next_at(&self) -> Option<DateTime<Utc>> {

@@ -98,6 +98,18 @@ pub struct Job {
 }
 
 impl Job {
+    /// How its latest attempt ended, in a few words; a dash where none has.
+    #[must_use]
+    pub fn result(&self) -> String {
+        match (self.exit_code, self.signal, &self.reason) {
+            (Some(0), _, _) => "ok".to_owned(),
+            (Some(code), _, _) => format!("exit {code}"),
+            (None, Some(signal), _) => format!("signal {signal}"),
+            (None, None, Some(reason)) => reason.clone(),
+            (None, None, None) => self.outcome.clone().unwrap_or_else(|| "-".to_owned()),
+        }
+    }
+
     /// As JSON, with the fields that are documented; what is unknown is `null`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
@@ -221,21 +233,21 @@ pub struct ListFilter {
     /// Put in at most so long ago.
     pub since: Option<Duration>,
     /// Only what comes after this job in the list, for going on where a page ended.
-    pub after: Option<Place>,
+    pub after: Option<ListPlace>,
     /// At most so many.
     pub limit: u32,
 }
 
 /// Where a job stands in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct ListPlace {
     /// Its id.
     pub id: i64,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-impl From<&Job> for Place {
+impl From<&Job> for ListPlace {
     fn from(job: &Job) -> Self {
         Self { id: job.id, finished_at: job.finished_at }
     }
@@ -249,7 +261,7 @@ impl ListFilter {
 }
 
 impl Store {
-    fn columns(&self) -> String {
+    pub(super) fn columns(&self) -> String {
         // An application may have written any length: a list of such rows would be gigabytes.
         let params = format!("CASE WHEN OCTET_LENGTH(params) > {LONGEST_PARAMS} THEN NULL ELSE params END");
         ["run_at", "created_at", "started_at", "finished_at", "scheduled_for"]
@@ -281,12 +293,12 @@ impl Store {
             values.push((-micros(since)).into());
         }
         match filter.after {
-            Some(Place { id, finished_at: Some(at) }) if filter.is_by_end() => {
+            Some(ListPlace { id, finished_at: Some(at) }) if filter.is_by_end() => {
                 // The first half is what the index serves.
                 conditions.push("finished_at <= ? AND (finished_at < ? OR id < ?)".to_owned());
                 values.extend([at.into(), at.into(), id.into()]);
             }
-            Some(Place { id, .. }) => {
+            Some(ListPlace { id, .. }) => {
                 conditions.push("id < ?".to_owned());
                 values.push(id.into());
             }
@@ -294,6 +306,7 @@ impl Store {
         }
         let wanted =
             if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+        // Not what is read under the same name, which no index orders.
         let order = if filter.is_by_end() { "duly_job.finished_at DESC, id DESC" } else { "id DESC" };
         let columns = self.columns();
         let query =

@@ -1,4 +1,4 @@
-//! What clean-up deletes beside jobs: session statistics, and orders of Duly's own table that are over, with every try
+//! What clean-up deletes beside jobs: session statistics, who did what, and orders of Duly's own table that are over, with every try
 //! at an order that is over. What an order's block rests on stays, however old it is.
 
 use std::time::Duration;
@@ -46,6 +46,7 @@ impl Store {
         let stats = self.trim(&stats, age, dry_run)?;
         if !dry_run {
             self.trim_attempts(age)?;
+            self.trim(&format!("duly_audit WHERE at < {cutoff}"), age, false)?;
         }
         Ok((stats, self.trim(&orders, age, dry_run)?))
     }

@@ -1,0 +1,1 @@
+DROP TABLE duly_audit;
