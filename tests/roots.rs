@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{Sandbox, on_every_database, wait_until};
+use crate::support::{Sandbox, Server, on_every_database, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -285,7 +285,9 @@ on_every_database! {
             let ticks: Vec<_> = hosts.iter().chain(&hosts).map(|host| host.duly(["run", "--concurrency", "2"]).env("LOG", &log).spawn()).collect();
             for tick in ticks {
                 let output = tick.wait();
-                assert!(output.status.success() && output.stderr.is_empty(), "{output}");
+                // A node of a cluster has been seen never to answer a statement that it had aborted.
+                let is_given_up = Server::is_cluster() && output.stderr.contains("gave no answer within");
+                assert!(output.status.success() && (output.stderr.is_empty() || is_given_up), "{output}");
             }
             s.database().value("SELECT COUNT(*) FROM duly_job WHERE state <> 'success'") == "0"
         });

@@ -19,12 +19,19 @@ use crate::process::ledger::{
 use crate::store::{Expired, Output, Store};
 
 /// Records what a runner that died on this host had under way; its process groups must have been ended before.
-pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRunner) -> Result<()> {
+pub(super) fn after_dead_runner(
+    store: &mut Store,
+    config: &Config,
+    folder: &Path,
+    dead: DeadRunner,
+) -> Result<()> {
     let mut judge =
         |job: &Expired| (judge(config, job), salvaged(config, job, &dead.output_path(job.id, job.fence)));
     let rescued =
         store.rescue_from(&dead.owner, &mut judge).context("cannot rescue the jobs of a dead runner")?;
     tell(&rescued);
+    // Before its own traces go: what cannot be swept now is swept by the next tick that finds them.
+    sweep(store, folder)?;
     dead.forget(rescued.iter().map(|job| (job.id, job.fence)));
     Ok(())
 }
@@ -52,7 +59,7 @@ pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path) -> Resu
 /// Removes what dead runners have left in the state folder and nobody will ask for: the output of executions whose claims do
 /// not hold any more. It is there where a runner died between a result's commit and the removal of its output, or after
 /// others had taken its jobs back.
-pub(super) fn sweep(store: &mut Store, folder: &Path) -> Result<()> {
+fn sweep(store: &mut Store, folder: &Path) -> Result<()> {
     remove_unfinished(folder);
     let there = output_files(folder);
     if there.is_empty() {
@@ -74,12 +81,8 @@ pub(super) fn tidy_up(store: &mut Store, config: &Config, folder: &Path) -> Resu
     if kept::any(folder) {
         kept::write(folder, store)?;
     }
-    let had_dead = !dead.is_empty();
     for runner in dead {
-        after_dead_runner(store, config, runner)?;
-    }
-    if had_dead {
-        sweep(store, folder)?;
+        after_dead_runner(store, config, folder, runner)?;
     }
     expired(store, config, folder).map(drop)
 }

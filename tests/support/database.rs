@@ -221,7 +221,7 @@ impl Session {
             Backend::MariaDb => {
                 let mut connection = MysqlConnection::establish(url)
                     .unwrap_or_else(|err| panic!("connecting to {url}: {err}"));
-                if env::var("DULY_TEST_SERVER").is_ok_and(|server| server == "galera") {
+                if Server::is_cluster() {
                     // The test sees what was committed on any node.
                     connection
                         .batch_execute("SET SESSION wsrep_sync_wait = 15")

@@ -208,6 +208,11 @@ impl Server {
         }
     }
 
+    /// Whether the shared one is a cluster.
+    pub(crate) fn is_cluster() -> bool {
+        env::var("DULY_TEST_SERVER").is_ok_and(|server| server == "galera")
+    }
+
     /// It and the other nodes that the tests write to.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Server> {
         std::iter::once(self).chain(&self.others)
