@@ -59,6 +59,16 @@ on_every_database! {
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_attempt"), "1");
     }
 
+    /// As a runner does whose claim got no answer. Seen failing with `held_by` of `src/store/claim.rs` finding nothing.
+    fn what_a_claim_without_an_answer_has_taken_can_be_asked_for(s: Sandbox) {
+        s.set_jobs(JOBS);
+        s.duly(["enqueue", "ok"]).stdout("1\n").status(0);
+        let mut store = store(&s);
+        claim(&mut store, "me");
+        let held: Vec<(i64, i64)> = store.held_by("me").unwrap().iter().map(|job| (job.id, job.fence)).collect();
+        assert_eq!((held, store.held_by("another").unwrap().len()), (vec![(1, 1)], 0));
+    }
+
     /// Seen failing with `fence = fence` in the claim of `src/store/claim.rs`, and with the fence, and with the owner, not
     /// compared in `still_held` of `src/store/finish.rs`.
     fn a_result_under_an_older_fence_or_of_another_owner_changes_nothing(s: Sandbox) {
