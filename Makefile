@@ -9,7 +9,7 @@ DENY := 0.20.2
 LINK ?= static
 LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
 
-.PHONY: help demo test check bench bench-quick install build-packages server-packages bench-packages client
+.PHONY: help demo test check bench bench-quick install build-packages server-packages browser-packages bench-packages client
 
 help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
@@ -24,7 +24,7 @@ demo: build-packages client
 	$(LINKING) cargo build --release --locked
 	@sh examples/demo $(TARGET)/release/duly $(TARGET)/demo
 
-test: build-packages server-packages
+test: build-packages server-packages browser-packages
 	cargo test --locked
 
 check: build-packages
@@ -84,6 +84,10 @@ client: build-packages
 server-packages:
 	$(call installed,testing Duly,PATH="$$PATH:/usr/sbin:/usr/libexec"; command -v mariadbd && command -v mariadb-install-db && command -v my_print_defaults,mariadb-server-core mariadb-client-core,mariadb-server)
 	$(call installed,testing the units of Duly,command -v systemd-analyze && command -v unshare && command -v script,systemd util-linux bsdutils,systemd bsdutils)
+
+# A browser without a screen, and what drives it, for the web page.
+browser-packages:
+	$(call installed,testing the web page,command -v chromedriver && command -v chromium,chromium chromium-driver,chromium-browser chromium-chromedriver)
 
 # What Duly is measured against, and GNU time for memory.
 bench-packages:

@@ -37,4 +37,5 @@ mod systemd;
 mod targets;
 mod tick;
 mod torture;
+mod web;
 mod why;
