@@ -1,7 +1,7 @@
 //! A real Chromium without a screen, driven by WebDriver.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -81,10 +81,19 @@ impl Browser {
             body.len()
         );
         stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("reading from chromedriver");
-        let text = String::from_utf8_lossy(&answer);
-        let (_, json) = text.split_once("\r\n\r\n").expect("an answer");
+        // It keeps the connection open, so what is read is as long as it says.
+        let mut answer = BufReader::new(stream);
+        let (mut line, mut length) = (String::new(), 0);
+        while answer.read_line(&mut line).expect("reading from chromedriver") > 2 {
+            if let Some(found) = line.to_lowercase().strip_prefix("content-length:") {
+                length = found.trim().parse().expect("a length");
+            }
+            line.clear();
+        }
+        let mut bytes = vec![0; length];
+        answer.read_exact(&mut bytes).expect("reading from chromedriver");
+        let text = String::from_utf8_lossy(&bytes);
+        let json = text.as_ref();
         let value: Value = serde_json::from_str(json).unwrap_or_else(|err| panic!("{err}: {text}"));
         value["value"].clone()
     }
