@@ -47,6 +47,7 @@ fn fill(s: &Sandbox) {
         "INSERT INTO duly_job (name, params, state, queue, priority, run_at, created_at, started_at, max_attempts, attempts, host, progress, progress_text, owner, fence, lease_until, children, children_ended) \
          VALUES ('import_feed', '[\"--shop=fr\"]', 'running', 'default', 0, {now}, {now}, {now}, 3, 1, 'web1', 42, 'reading page 4 of 10', 'x', 1, '2099-01-01 00:00:00.000000', 3, 1);\
          INSERT INTO duly_output (job_id, fence, body, updated_at) SELECT MAX(id), 1, 'page 1: 500 products read' || char(10) || 'page 2: 500 products read' || char(10) || 'page 3: 498 products read, 2 left out' || char(10), {now} FROM duly_job;\
+         INSERT INTO duly_output (job_id, fence, body, updated_at) VALUES (302, 1, 'page 1: 500 products read' || char(10) || 'page 2: 500 products read' || char(10) || 'imported 1000 products' || char(10), {now});\
          INSERT INTO duly_session_stat (measured_at, active_5m, active_30m, active_24h, total) \
          WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 150) \
          SELECT strftime('%Y-%m-%d %H:%M:%f000', 'now', '-' || ((150 - i) * 8) || ' minutes'), 40 + (i * 37) % 23 + i / 3, 160, 900, 4100 FROM n;"
