@@ -11,7 +11,7 @@ LINK ?= static
 LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
 
 .PHONY: help demo test test-mysql test-galera test-faults mysql check bench bench-quick install deb check-deb build-packages server-packages bench-packages \
-	manual-packages recipe-packages deb-packages chroot-packages client
+	manual-packages recipe-packages browser-packages deb-packages chroot-packages client
 
 help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
@@ -31,7 +31,7 @@ demo: build-packages client
 	$(LINKING) cargo build --release --locked
 	@sh examples/demo $(TARGET)/release/duly $(TARGET)/demo
 
-test: build-packages server-packages manual-packages recipe-packages
+test: build-packages server-packages manual-packages recipe-packages browser-packages
 	cargo test --locked
 
 # Tests are named after the kind of database: what is called mariadb in there is whatever server is asked for.
@@ -126,6 +126,10 @@ server-packages:
 	$(call installed,testing Duly,PATH="$$PATH:/usr/sbin:/usr/libexec"; command -v mariadbd && command -v mariadb-install-db && command -v my_print_defaults && command -v openssl && command -v setpriv,mariadb-server-core mariadb-client-core openssl util-linux,mariadb-server openssl util-linux)
 	$(call installed,testing Duly,ls /usr/lib/galera/libgalera_smm.so /usr/lib/*/faketime/libfaketime.so.1,galera-4 libfaketime,galera-4 faketime)
 	$(call installed,testing the units of Duly,command -v systemd-analyze && command -v unshare && command -v script,systemd util-linux bsdutils,systemd bsdutils)
+
+# A browser without a screen, and what drives it, for the web page.
+browser-packages:
+	$(call installed,testing the web page,command -v chromedriver && command -v chromium,chromium chromium-driver,chromium-browser chromium-chromedriver)
 
 # What Duly is measured against, and GNU time for memory.
 bench-packages:

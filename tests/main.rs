@@ -54,4 +54,5 @@ mod tls;
 mod torture;
 mod upgrade;
 mod watch;
+mod web;
 mod why;

@@ -18,6 +18,9 @@ use super::visit::{SAID, SESSION, Visit};
 /// How long a request may take in all: its body, the database, the page.
 const LONGEST: Duration = Duration::from_secs(20);
 
+/// Bytes of a form at most.
+pub(super) const FORM: usize = 64 * 1024;
+
 /// Nothing but what this very server sends; no scripts and styles within pages.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
@@ -63,6 +66,17 @@ async fn look(site: &Arc<Site>, mut request: Request, next: Next) -> Result<Resp
     let is_change = !matches!(*request.method(), Method::GET | Method::HEAD);
     if is_change {
         require_own_origin(request.headers())?;
+        let length = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > FORM as u64) {
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "Too large",
+                "The form is too large; nothing was changed.",
+            ));
+        }
     }
     let visit = Visit::of(site, &config, peer, request.uri(), request.headers())?;
     let path = request.uri().path();

@@ -7,6 +7,7 @@ use super::assets;
 use super::parts::{button, query};
 use super::site::Site;
 use super::visit::Visit;
+use crate::job::harmless;
 
 /// The pages, in their order: where, and what they are called.
 const PAGES: [(&str, &str); 7] = [
@@ -77,11 +78,11 @@ pub(super) fn page(site: &Site, visit: &Visit, title: &str, every: u32, body: &M
                     div.banner.bad role="alert" {
                         strong { (config.path.display()) " has a mistake." }
                         " The page goes by what it said before."
-                        pre { (crate::job::harmless(problem)) }
+                        pre { (harmless(problem)) }
                     }
                 }
                 @if let Some(said) = &visit.said {
-                    div.banner.good[said.is_good].bad[!said.is_good] role="status" { (crate::job::harmless(&said.text)) }
+                    div.banner.good[said.is_good].bad[!said.is_good] role="status" { (harmless(&said.text)) }
                 }
                 main id="content" tabindex="-1" { (body) }
                 footer {
@@ -92,7 +93,7 @@ pub(super) fn page(site: &Site, visit: &Visit, title: &str, every: u32, body: &M
             }
         }
     };
-    Html(whole.into_string())
+    finished(whole)
 }
 
 fn who(visit: &Visit) -> Markup {
@@ -103,7 +104,7 @@ fn who(visit: &Visit) -> Markup {
                     "No sign-in: open to this machine"
                 }
             } @else if let Some(who) = &visit.who {
-                span.name { (crate::job::harmless(who)) }
+                span.name { (harmless(who)) }
                 span.role { @if visit.may_change() { "operator" } @else { "viewer" } }
                 @if visit.has_session {
                     (button(visit, "/sign-out", "quiet", "Sign out", &[]))
@@ -125,7 +126,7 @@ pub(super) fn bare(title: &str, body: &Markup) -> Html<String> {
             }
         }
     };
-    Html(whole.into_string())
+    finished(whole)
 }
 
 /// Links to parts of what a page shows: each a label, and whether it is the one that is shown.
@@ -137,4 +138,9 @@ pub(super) fn tabs(label: &str, name: &str, chosen: &str, choices: &[(&str, &str
             }
         }
     }
+}
+
+/// A page as it is sent: whatever a row held and wherever it is shown, no terminal obeys it and no direction of writing turns.
+fn finished(whole: Markup) -> Html<String> {
+    Html(harmless(&whole.into_string()))
 }

@@ -320,7 +320,7 @@ fn opened(visit: &Visit, job: &Job, printed: Option<&OutputRow>) -> Markup {
                         Some(row) => (output(&format!("output-{}", job.id), &row.body, row.truncated)),
                         None => p.faint { "It has printed nothing." },
                     }
-                    p.actions {
+                    div.actions {
                         a.button href=(format!("/job/{}", job.id)) { "All about job " (job.id) }
                         (actions(visit, job))
                     }

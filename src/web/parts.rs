@@ -38,14 +38,11 @@ pub(super) fn distance(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     };
     match (length.as_secs(), is_ahead) {
         (0, _) => "now".to_owned(),
-        (_, true) => format!("in {}", duration::show(whole(length))),
-        (_, false) => format!("{} ago", duration::show(whole(length))),
+        (seconds @ 1..60, true) => format!("in {seconds}s"),
+        (seconds @ 1..60, false) => format!("{seconds}s ago"),
+        (_, true) => format!("in {}", duration::show(length)),
+        (_, false) => format!("{} ago", duration::show(length)),
     }
-}
-
-/// Without the fraction of a second.
-pub(super) fn whole(length: Duration) -> Duration {
-    Duration::from_secs(length.as_secs())
 }
 
 /// A stored length of time.
@@ -161,7 +158,7 @@ mod tests {
         let now = DateTime::from_timestamp(1_000_000, 0).unwrap();
         let at = |seconds: i64| DateTime::from_timestamp(1_000_000 + seconds, 300_000_000).unwrap();
         assert_eq!(distance(at(0), now), "now");
-        assert_eq!(distance(at(5), now), "in 5.0s");
+        assert_eq!(distance(at(5), now), "in 5s");
         assert_eq!(distance(at(-3700), now), "1h 1m ago");
     }
 

@@ -15,9 +15,6 @@ use super::{
     statistics, trail,
 };
 
-/// Bytes of a form at most.
-const FORM: usize = 64 * 1024;
-
 pub(super) fn router(site: Arc<Site>) -> Router {
     Router::new()
         .route("/", get(overview::show))
@@ -45,7 +42,7 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Not possible", "This address does not take that.")
         })
-        .layer(DefaultBodyLimit::max(FORM))
+        .layer(DefaultBodyLimit::max(guard::FORM))
         .layer(middleware::from_fn_with_state(Arc::clone(&site), guard::guard))
         .with_state(site)
 }
