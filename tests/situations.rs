@@ -1,17 +1,13 @@
 //! What an administrator meets with, made for real: `duly status` and `duly why` name each rightly.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::mpsc::channel;
-use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use url::Url;
 
-use crate::support::{Backend, Sandbox, on_every_database, wait_until};
+use crate::support::{Backend, Proxy, Sandbox, on_every_database, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -224,44 +220,16 @@ fn a_server_whose_answers_take_long_is_slow() {
     s.duly(["start", "a"]).stdout("1\n").status(0);
     fine(&s);
     let far = s.beside();
-    let url = slow_way(s.database().url(), Duration::from_millis(600));
+    let mut url = Url::parse(s.database().url()).unwrap();
+    let proxy = Proxy::to(url.port().unwrap());
+    url.set_port(Some(proxy.port())).unwrap();
     far.set_jobs(&format!("database: {url}\njobs:\n  a: {{command: ['true']}}\n"));
+    // Each way.
+    proxy.delay(Duration::from_millis(300));
     let (level, text) = finding(&far, "database_slow");
     assert!(
-        level == "warning" && text.starts_with("the database is slow: an answer took 0.6s"),
+        level == "warning" && text.starts_with("the database is slow: an answer took "),
         "{level}: {text}"
     );
     assert_eq!(why(&far, "1"), ["database_slow"]);
-}
-
-/// A URL that leads to the same server, each of its answers so much later.
-fn slow_way(url: &str, delay: Duration) -> String {
-    let mut url = Url::parse(url).unwrap();
-    let server = (url.host_str().unwrap().to_owned(), url.port().unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
-    let (ready, wait) = channel();
-    thread::spawn(move || {
-        ready.send(()).unwrap();
-        for client in listener.incoming().flatten() {
-            let Ok(server) = TcpStream::connect((server.0.as_str(), server.1)) else { continue };
-            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            thread::spawn(move || pass(from, to, Duration::ZERO));
-            thread::spawn(move || pass(server, client, delay));
-        }
-    });
-    wait.recv().unwrap();
-    url.into()
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
-    let mut bytes = [0; 65_536];
-    while let Ok(count @ 1..) = from.read(&mut bytes) {
-        thread::sleep(delay);
-        if to.write_all(&bytes[..count]).is_err() {
-            return;
-        }
-    }
-    // Whoever is at the other end learns that this one is gone.
-    to.shutdown(std::net::Shutdown::Write).unwrap_or_default();
 }
