@@ -88,6 +88,7 @@ on_every_database! {
         assert_eq!(state(&s, &always), "pending");
     }
 
+    /// Seen failing with the cancellation not read by the heartbeat, and with no process group of its own.
     fn a_running_job_is_stopped_with_its_process_group(s: Sandbox) {
         s.set_jobs(JOBS);
         let id = put_in(&s, &["enqueue", "long"]);
@@ -216,7 +217,7 @@ on_every_database! {
         s.set_jobs(JOBS);
         let pending = put_in(&s, &["enqueue", "good"]);
         s.duly(["retry", &pending])
-            .stderr(&format!("duly: error: job {pending} has not ended: it is pending\n"))
+            .stderr(&format!("duly: error: job {pending} has not ended: it is pending; `duly why {pending}` says why\n"))
             .status(4);
         s.duly(["cancel", &pending]).stdout_has("cancelled").status(0);
         let running = put_in(&s, &["enqueue", "long"]);

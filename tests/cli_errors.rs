@@ -316,6 +316,7 @@ fn a_file_that_is_no_sqlite_database_is_told() {
     assert!(s.read("notes.db").starts_with("remember"));
 }
 
+/// Seen failing with owner and mode not looked at in `src/config/source.rs`.
 #[test]
 fn a_jobs_yaml_that_others_can_write_is_refused_to_root() {
     let s = Sandbox::new(Backend::Sqlite).jobs(IMPORT);
@@ -399,7 +400,6 @@ const BAD_ARGUMENTS: &[(&[&str], &str)] = &[
     (&["completions", "cmd.exe"], "cmd.exe"),
     (&["lst"], "lst"),
     (&["--nonsense"], "--nonsense"),
-    (&[], "Usage"),
 ];
 
 #[test]

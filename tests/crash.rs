@@ -54,6 +54,7 @@ on_every_database! {
         assert_eq!(files_left(&s), Vec::<String>::new(), "traces are left on the host");
     }
 
+    /// Seen failing with a renewal that renews nothing, and with expired leases not looked for.
     fn a_job_of_a_machine_that_is_gone_is_taken_back_by_another_after_its_lease(s: Sandbox) {
         let gone = s.beside();
         for host in [&gone, &s] {
@@ -91,7 +92,7 @@ on_every_database! {
     fn processes_of_another_database_on_this_host_are_left_alone(s: Sandbox) {
         let other = Sandbox::new(s.database().backend());
         for one in [&s, &other] {
-            with_short_lease(one, "  job: {command: [sh, -c, 'touch running; while [ $DULY_ATTEMPT = 1 ] && [ ! -e go ]; do sleep 0.05; done']}\n  quick: {command: ['true']}\n");
+            with_short_lease(one, "  job: {command: [sh, -c, 'touch running; while [ ! -e go-$DULY_ATTEMPT ]; do sleep 0.05; done']}\n  quick: {command: ['true']}\n");
             one.duly(["start", "job"]).stdout("1\n").status(0);
         }
         let runner = s.duly(["run"]).spawn();
@@ -106,8 +107,10 @@ on_every_database! {
         let line: Vec<&str> = text[96..192].split_whitespace().collect();
         let forgotten = format!("{:<96}", format!("{} {} 0 {}", line[0], line[1], line[3]));
         std::fs::write(&ledger, format!("{}{forgotten}{}", &text[..96], &text[192..])).unwrap();
+        // The attempt that was left running goes on until it is ended, the next one ends by itself.
+        s.file("go-2", "");
         s.duly(["run"]).stderr_has("ending process group").status(0);
-        other.file("go", "");
+        other.file("go-1", "");
         let output = innocent.wait();
         assert!(output.status.success() && output.stderr.is_empty(), "{output}");
         assert_eq!(other.database().value("SELECT state FROM duly_job"), "success");
@@ -125,6 +128,7 @@ on_every_database! {
         assert_eq!(s.database().value("SELECT state FROM duly_job WHERE id = 2"), "cancelled");
     }
 
+    /// Seen failing with the attempt not counted by the claim.
     fn attempts_are_counted_at_the_claim_so_that_a_job_that_kills_its_runner_ends(s: Sandbox) {
         with_short_lease(&s, "  killer: {command: [sh, -c, 'kill -9 $PPID; sleep 600'], max_attempts: 3, backoff: {initial: 0s}}\n");
         s.duly(["start", "killer"]).stdout("1\n").status(0);
@@ -152,6 +156,7 @@ on_every_database! {
         assert_eq!(job["attempt_log"][0]["outcome"], "interrupted");
     }
 
+    /// Seen failing with no SIGKILL sent.
     fn a_command_that_ignores_sigterm_is_killed_after_its_grace(s: Sandbox) {
         with_short_lease(&s, "  deaf: {command: [sh, -c, 'trap \"\" TERM; touch running; while :; do sleep 1; done'], grace: 1s}\n");
         s.duly(["start", "deaf"]).stdout("1\n").status(0);
@@ -225,6 +230,7 @@ on_every_database! {
     }
 }
 
+/// Seen failing with a database that is away not waited for.
 #[test]
 fn while_the_database_is_away_jobs_go_on_and_their_results_are_written_when_it_is_back() {
     let mut server = Server::start();
@@ -255,6 +261,7 @@ fn while_the_database_is_away_jobs_go_on_and_their_results_are_written_when_it_i
     );
 }
 
+/// Seen failing with nothing kept.
 #[test]
 fn results_that_cannot_be_written_before_the_lease_ends_are_kept_for_the_next_tick() {
     let mut server = Server::start();

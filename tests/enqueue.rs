@@ -135,6 +135,7 @@ on_every_database! {
         assert_eq!(state(&s, &default), "success");
     }
 
+    /// Seen failing with dependents not marked by the end of their prerequisite.
     fn a_job_that_is_after_another_waits_for_its_end(s: Sandbox) {
         s.set_jobs(JOBS);
         let cases = [

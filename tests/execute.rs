@@ -45,6 +45,7 @@ on_every_database! {
         s.duly(["run", "--fail-on-error"]).stderr("duly: warning: job 1 (bad) failed: its attempt 1 of 1 exited with 1; `duly show 1` has its output\n").status(3);
     }
 
+    /// Seen failing with no process group of its own, and with no SIGKILL sent.
     fn at_the_timeout_the_whole_group_gets_sigterm_grace_and_sigkill(s: Sandbox) {
         s.set_jobs("jobs:\n  polite: {command: [./polite], timeout: 1s, grace: 20s, max_attempts: 1}\n  deaf: {command: [./deaf], timeout: 500ms, grace: 500ms, max_attempts: 1}\n");
         s.file("polite", "#!/bin/sh\n(trap 'sleep 0.5; echo child said goodbye; exit' TERM; while :; do sleep 0.1 2>/dev/null; done) 2>&1 &\ntrap 'exit 0' TERM\nwait\nwait\n");
@@ -87,6 +88,7 @@ on_every_database! {
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_output"), "3");
     }
 
+    /// Seen failing with the heartbeat copying nothing.
     fn output_is_in_the_database_while_the_command_runs(s: Sandbox) {
         s.set_jobs("jobs:\n  long: {command: [sh, -c, 'echo so far; while [ ! -e go ]; do sleep 0.1; done; echo the rest']}\n");
         s.duly(["start", "long"]).stdout("1\n").status(0);
@@ -98,6 +100,7 @@ on_every_database! {
         assert_eq!(s.json(["show", "1", "--json"])["output"], "so far\nthe rest\n");
     }
 
+    /// Seen failing with standard input inherited from the runner.
     fn a_command_gets_its_environment_folder_and_no_input(s: Sandbox) {
         s.set_jobs("command_prefix: [./prefix, --]\njobs:\n  \
             env: {command: [sh, -c, 'cat; pwd; echo $DULY_JOB_NAME $DULY_ATTEMPT $DULY_FENCE $DULY_CONFIG $OWN; env | grep -c ^DULY_'], env: {OWN: 'a b'}, cwd: sub}\n  \
@@ -106,7 +109,7 @@ on_every_database! {
         s.file("prefix", "#!/bin/sh\nfor word; do echo \"[$word]\"; done\n");
         s.duly(["start", "env"]).stdout("1\n").status(0);
         s.duly(["start", "prefixed"]).stdout("2\n").status(0);
-        s.duly(["run"]).env("DULY_TARGET_ID", "inherited").status(0);
+        s.duly(["run"]).stdin("what the runner is given\n").env("DULY_TARGET_ID", "inherited").status(0);
         let expected = "[sandbox]/sub\nenv 1 1 [sandbox]/jobs.yaml a b\n10\n";
         assert_eq!(s.json(["show", "1", "--json"])["output"], expected);
         assert_eq!(s.json(["show", "2", "--json"])["output"], "[--]\n[app:import]\n[two words]\n[1]\n");

@@ -51,6 +51,7 @@ on_every_database! {
         s.duly(["enqueue", "args", "--", "a"]).stdout_has("").status(0);
     }
 
+    /// Seen failing with the second row deleted.
     fn a_second_unique_job_of_an_application_is_cancelled_with_its_reason(s: Sandbox) {
         s.set_jobs("jobs:\n  one: {command: ['true'], unique: true}\n");
         s.duly(["run"]).status(0);

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use diesel::connection::SimpleConnection;
-use diesel::{Connection, MysqlConnection};
-use url::Url;
-
-use crate::support::{Backend, Sandbox, Server, on_every_database, wait_until};
+use crate::support::{Backend, Sandbox, User, on_every_database, wait_until};
 
 const JOBS: &str = r#"
 queues: {orders: {}}
@@ -22,7 +18,8 @@ jobs:
 "#;
 
 const MIGRATION: &str = "2026-11-21-000000_jobs";
-const LATEST: &str = "2026-11-22-000000_shop";
+const SHOP: &str = "2026-11-22-000000_shop";
+const LATEST: &str = "2026-11-25-000000_operate";
 
 /// The names of all tables that are there.
 fn tables(s: &Sandbox) -> Vec<String> {
@@ -79,12 +76,12 @@ fn prepare(s: &Sandbox) {
 on_every_database! {
     fn the_tables_come_once_and_a_second_time_does_nothing(backend: Backend) {
         let s = Sandbox::without_tables(backend);
-        s.duly(["migrate"]).stdout(&format!("ran {MIGRATION}\nran {LATEST}\n")).status(0);
+        s.duly(["migrate"]).stdout(&format!("ran {MIGRATION}\nran {SHOP}\nran {LATEST}\n")).status(0);
         let before = columns(&s);
         assert!(before.contains_key("duly_job"), "{before:?}");
         s.duly(["migrate"]).status(0);
         assert_eq!(columns(&s), before);
-        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_migration"), "2");
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_migration"), "3");
     }
 
     fn all_tables_are_called_duly(s: Sandbox) {
@@ -149,7 +146,7 @@ on_every_database! {
             let output = run.wait();
             assert!(output.status.success() && output.stderr.is_empty(), "{output}");
         }
-        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_migration"), "2");
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_migration"), "3");
     }
 
     fn a_name_alone_is_enough_and_the_rest_is_as_configured(s: Sandbox) {
@@ -364,80 +361,11 @@ fn a_row_with_a_time_that_is_none_does_not_stop_the_others_on_mariadb() {
     s.duly(["list"]).stdout_has("append").status(0);
 }
 
-/// A user of MariaDB with a password of its own; dropped with the value.
-struct User {
-    name: String,
-    url: Url,
-}
-
-impl User {
-    /// Grants are given as `INSERT ON duly_job`.
-    fn new(s: &Sandbox, suffix: &str, grants: &[String]) -> User {
-        let mut url = Url::parse(s.database().url()).unwrap();
-        let database = url.path().trim_start_matches('/').to_owned();
-        let name = format!("{database}_{suffix}");
-        let mut admin = MysqlConnection::establish(Server::shared().admin().as_str()).unwrap();
-        admin.batch_execute(&format!("CREATE USER {name}@'%' IDENTIFIED BY 'geheim'")).unwrap();
-        for grant in grants {
-            let grant = grant.replace(" ON ", &format!(" ON {database}."));
-            admin.batch_execute(&format!("GRANT {grant} TO {name}@'%'")).unwrap();
-        }
-        url.set_username(&name).and_then(|()| url.set_password(Some("geheim"))).unwrap();
-        User { name, url }
-    }
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        if let Ok(mut admin) = MysqlConnection::establish(Server::shared().admin().as_str()) {
-            drop(admin.batch_execute(&format!("DROP USER {}@'%'", self.name)));
-        }
-    }
-}
-
 #[test]
-fn a_user_who_may_only_insert_some_columns_can_enqueue_and_nothing_else() {
+fn a_runner_needs_no_more_than_the_documented_grants() {
     let s = Sandbox::new(Backend::MariaDb);
     prepare(&s);
-    let grant =
-        "INSERT (name, params, queue, priority, run_at, target_type, target_id, unique_key) ON duly_job"
-            .to_owned();
-    let user = User::new(&s, "app", &[grant]);
-    let mut shop = MysqlConnection::establish(user.url.as_str()).unwrap();
-    shop.batch_execute(
-        "START TRANSACTION; INSERT INTO duly_job (name, params, queue, priority, run_at, target_type, target_id, unique_key) \
-         VALUES ('append', '[\"all\"]', 'orders', 5, '2026-01-01 00:00:00', 'T', '7', 'k'); COMMIT",
-    )
-    .unwrap();
-    shop.batch_execute("INSERT INTO duly_job (name, params) VALUES ('append', '[\"two\"]')").unwrap();
-    for refused in [
-        "SELECT id FROM duly_job",
-        "UPDATE duly_job SET priority = 1",
-        "DELETE FROM duly_job",
-        "INSERT INTO duly_job (name, state) VALUES ('append', 'pending')",
-        "INSERT INTO duly_job (id, name) VALUES (9, 'append')",
-        "INSERT INTO duly_job (name, fence) VALUES ('append', 9)",
-        "SELECT * FROM duly_output",
-        "DROP TABLE duly_job",
-        "REPLACE INTO duly_job (name) VALUES ('append')",
-    ] {
-        let err = shop.batch_execute(refused).expect_err(refused).to_string();
-        assert!(err.contains("denied"), "{refused}: {err}");
-    }
-    s.duly(["run"]).status(0);
-    // They are in two queues, which have no order among them.
-    let mut order: Vec<String> = s.read("order").lines().map(String::from).collect();
-    order.sort();
-    assert_eq!(order, ["all", "two"]);
-}
-
-#[test]
-fn a_runner_needs_no_more_than_to_read_and_write_the_tables() {
-    let s = Sandbox::new(Backend::MariaDb);
-    prepare(&s);
-    let grants: Vec<String> =
-        tables(&s).iter().map(|table| format!("SELECT, INSERT, UPDATE, DELETE ON {table}")).collect();
-    let user = User::new(&s, "runner", &grants);
+    let user = User::as_documented(&s, "duly");
     let duly = |arguments: &[&str]| s.duly(arguments).env("DATABASE_URL", user.url.as_str());
     insert(&s, "name, params", "'append', '[\"x\"]'");
     duly(&["enqueue", "import"]).stdout_has("\n").status(0);

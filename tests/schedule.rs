@@ -19,6 +19,7 @@ fn count(s: &Sandbox, condition: &str) -> usize {
 }
 
 on_every_database! {
+    /// Seen failing with a first mark two days back.
     fn a_new_schedule_starts_from_now(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: ['true'], schedule: '* * * * *', catch_up: all}\n");
         s.duly(["run"]).status(0);
@@ -26,6 +27,7 @@ on_every_database! {
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_schedule WHERE next_at > mark_at"), "1");
     }
 
+    /// Seen failing with `record_skipped` recording nothing.
     fn of_what_was_missed_the_latest_runs_and_the_rest_is_recorded(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: ['true'], schedule: '* * * * *'}\n");
         s.duly(["run"]).status(0);
@@ -68,6 +70,7 @@ on_every_database! {
         assert_eq!((count(&s, "state = 'success'"), count(&s, "state = 'cancelled'")), (0, 1));
     }
 
+    /// Seen failing with `record_skipped` recording nothing.
     fn while_the_previous_one_runs_an_occurrence_is_skipped_queued_or_allowed(s: Sandbox) {
         s.set_jobs("jobs:\n  \
             skip: {command: [sleep, '60'], schedule: '* * * * *'}\n  \
@@ -94,6 +97,7 @@ on_every_database! {
         assert_eq!(states("queue"), "cancelled pending", "however the previous one ended");
     }
 
+    /// Seen failing with a first mark two days back.
     fn a_changed_expression_starts_from_now(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: ['true'], schedule: '* * * * *', catch_up: all}\n");
         s.duly(["run"]).status(0);

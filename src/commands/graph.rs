@@ -88,7 +88,7 @@ impl Around {
             text,
             "{}{relation}{id} {}, {}{again}{mark}",
             "  ".repeat(depth),
-            harmless(&job.name),
+            harmless(&job.name).replace('\n', " "),
             described(job)
         );
         if !drawn.insert(id) {

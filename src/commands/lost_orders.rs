@@ -1,7 +1,7 @@
 //! `duly lost-orders`: looks at lost orders, puts one in, takes one out.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -150,7 +150,7 @@ fn show(store: &mut Store, table: &OrderTable, args: &LostOrdersShowArgs) -> Res
     let order = order.ok_or_else(|| Usage(no_such_order(table, &args.order)))?;
     if args.payload {
         let payload = store.order_payload(table, &order.order_id).with_context(what)?;
-        render::raw_output().write_all(&payload).with_context(what)?;
+        render::pass_on(&payload).with_context(what)?;
         return Ok(ExitCode::Success);
     }
     let attempts = store.order_attempts(table, &order.order_id).with_context(what)?;

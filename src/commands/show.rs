@@ -50,11 +50,24 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode> {
         render::answer(&render::json::text(&value))?;
         return Ok(ExitCode::Success);
     }
-    let mut text = head(&job);
-    text.push_str(&graph::draw(store, args.id)?);
-    attempts_and_output(&mut text, &attempts, &outputs, &job);
-    render::answer(&text)?;
+    render::answer(&in_words(store, &job, &attempts, &outputs)?)?;
     Ok(ExitCode::Success)
+}
+
+/// Job `id` whole, for people; and whether it has ended.
+pub(super) fn page(store: &mut Store, id: i64) -> Result<(String, bool)> {
+    let job = find(store, id)?;
+    let cannot = || format!("cannot read job {id}");
+    let attempts = store.attempts(id).with_context(cannot)?;
+    let outputs = store.outputs(id).with_context(cannot)?;
+    Ok((in_words(store, &job, &attempts, &outputs)?, job.state.is_ended()))
+}
+
+fn in_words(store: &mut Store, job: &Job, attempts: &[AttemptRow], outputs: &[OutputRow]) -> Result<String> {
+    let mut text = head(job);
+    text.push_str(&graph::draw(store, job.id)?);
+    attempts_and_output(&mut text, attempts, outputs, job);
+    Ok(text)
 }
 
 fn find(store: &mut Store, id: i64) -> Result<Job> {
@@ -62,7 +75,7 @@ fn find(store: &mut Store, id: i64) -> Result<Job> {
 }
 
 fn head(job: &Job) -> String {
-    let mut text = format!("job {} ({}) is {}\n", job.id, harmless(&job.name), job.state);
+    let mut text = format!("job {} ({}) is {}\n", job.id, harmless(&job.name).replace('\n', " "), job.state);
     let mut line = |what: &str, value: Option<String>| {
         if let Some(value) = value {
             let (Ok(()) | Err(_)) = writeln!(text, "  {what:<10} {}", harmless(&value).replace('\n', " "));
@@ -102,7 +115,7 @@ fn attempts_and_output(text: &mut String, attempts: &[AttemptRow], outputs: &[Ou
         let detail = match (attempt.exit_code, attempt.signal, &attempt.reason) {
             (Some(code), _, _) if code != 0 => format!(" {code}"),
             (_, Some(signal), _) => format!(" {signal}"),
-            (_, _, Some(reason)) => format!(": {}", harmless(reason)),
+            (_, _, Some(reason)) => format!(": {}", harmless(reason).replace('\n', " ")),
             _ => String::new(),
         };
         let (Ok(()) | Err(_)) = writeln!(
@@ -112,7 +125,7 @@ fn attempts_and_output(text: &mut String, attempts: &[AttemptRow], outputs: &[Ou
             attempt.outcome,
             utc_time(attempt.started_at),
             took(attempt.duration_ms),
-            attempt.host.as_deref().unwrap_or("-")
+            harmless(attempt.host.as_deref().unwrap_or("-"))
         );
         output(text, outputs, attempt.fence);
     }
@@ -133,10 +146,13 @@ fn output(text: &mut String, outputs: &[OutputRow], fence: i64) {
 /// Shows new output until the job ends; exits with 3 when it ended badly.
 fn follow(store: &mut Store, id: i64) -> Result<ExitCode> {
     let mut shown: BTreeMap<i64, String> = BTreeMap::new();
+    let mut latest = 0;
     loop {
         let job = find(store, id)?;
         // Read after the state: what an ended job printed is complete.
-        for output in store.outputs(id).with_context(|| format!("cannot read job {id}"))? {
+        // What earlier attempts printed was complete when the next one began.
+        for output in store.outputs_from(id, latest).with_context(|| format!("cannot read job {id}"))? {
+            latest = output.fence;
             let before = shown.entry(output.fence).or_default();
             match output.body.strip_prefix(before.as_str()) {
                 Some(new) => render::answer_part(&harmless(new))?,

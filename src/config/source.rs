@@ -1,8 +1,9 @@
 //! Finding and reading jobs.yaml, and refusing it if a stranger could have written it.
 //!
 //! Whoever writes jobs.yaml decides what is executed. So when Duly runs as root, the file and its folder must
-//! belong to root and be writable by nobody else, as cron and ssh demand of theirs. Owner and mode are those of
-//! the opened file and folder, so that nothing can be swapped between the check and the reading.
+//! belong to root and be writable by nobody else, as cron and ssh demand of theirs, and no folder further up may be
+//! writable by all. Owner and mode are those of the opened file and folder, so that nothing can be swapped between
+//! the check and the reading.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -15,6 +16,9 @@ use super::error::ConfigError;
 use super::settings::Environment;
 
 const SYSTEM_WIDE: &str = "/etc/duly/jobs.yaml";
+
+/// Bytes of a jobs.yaml at most: room for some 50,000 definitions.
+const LONGEST: u64 = 16 << 20;
 
 /// A jobs.yaml that was found.
 pub(super) struct Source {
@@ -60,7 +64,13 @@ impl Source {
         let fail = |problem| ConfigError::Unusable { path: self.shown.clone(), problem };
         let mut file = self.open().map_err(fail)?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(|err| fail(format!("cannot be read ({err})")))?;
+        (&mut file)
+            .take(LONGEST + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|err| fail(format!("cannot be read ({err})")))?;
+        if bytes.len() as u64 > LONGEST {
+            return Err(fail(format!("is longer than {} MiB; is it a jobs.yaml?", LONGEST >> 20)));
+        }
         String::from_utf8(bytes).map_err(|err| {
             let start = err.utf8_error().valid_up_to();
             let line = 1 + err.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
@@ -87,8 +97,11 @@ impl Source {
         }
         if rustix::process::geteuid().is_root() {
             let folder_stat = rustix::fs::fstat(&opened_folder).map_err(explain)?;
-            refuse_if_open_to_others(folder, true, &folder_stat)?;
-            refuse_if_open_to_others(&real, false, &stat)?;
+            refuse_if_open_to_others(folder, "its folder", &folder_stat)?;
+            refuse_if_open_to_others(&real, "it", &stat)?;
+            for above in folder.ancestors().skip(1) {
+                refuse_if_open_to_all(above, rustix::fs::stat(above).map_err(explain)?.st_mode)?;
+            }
         }
         Ok(File::from(file))
     }
@@ -107,14 +120,14 @@ impl Source {
 }
 
 /// A folder with the sticky bit may be writable: there nobody can replace what belongs to another.
-fn refuse_if_open_to_others(path: &Path, is_folder: bool, stat: &Stat) -> Result<(), String> {
+fn refuse_if_open_to_others(path: &Path, what: &str, stat: &Stat) -> Result<(), String> {
     let mode = stat.st_mode & 0o7777;
+    let is_folder = FileType::from_raw_mode(stat.st_mode).is_dir();
     let is_writable = mode & 0o022 != 0 && !(is_folder && mode & 0o1000 != 0);
     let (owner, path) = (stat.st_uid, path.display());
     if owner == 0 && !is_writable {
         return Ok(());
     }
-    let what = if is_folder { "its folder" } else { "it" };
     let mut remedies = Vec::new();
     if owner != 0 {
         remedies.push(format!("chown root '{path}'"));
@@ -126,6 +139,18 @@ fn refuse_if_open_to_others(path: &Path, is_folder: bool, stat: &Stat) -> Result
         "refused, because Duly runs as root and others could change {what}: found mode {mode:04o} and owner {owner}, \
          expected owner 0 and no writing by group or others; run: {}",
         remedies.join(" && ")
+    ))
+}
+
+/// Who can write in a folder further up can put another folder in place of the one that was looked at. Its owner is trusted.
+fn refuse_if_open_to_all(path: &Path, mode: u32) -> Result<(), String> {
+    let (mode, path) = (mode & 0o7777, path.display());
+    if mode & 0o002 == 0 || mode & 0o1000 != 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "refused, because Duly runs as root and anybody could change what lies in `{path}`: found mode {mode:04o}, \
+         expected no writing by others; run: chmod o-w '{path}'"
     ))
 }
 
@@ -206,5 +231,11 @@ mod tests {
         set_mode(folder.path(), 0o1777);
         let source = Source::locate(Some(&file), &Environment::default()).unwrap();
         assert_eq!(source.read().unwrap(), "");
+        // Nor one that lies in a folder where anybody can put another in its place.
+        let deep = folder.path().join("deep");
+        std::fs::create_dir(&deep).unwrap();
+        std::fs::rename(&file, deep.join("jobs.yaml")).unwrap();
+        set_mode(folder.path(), 0o757);
+        assert!(message(&deep.join("jobs.yaml")).contains("anybody could change what lies in"));
     }
 }

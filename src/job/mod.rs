@@ -15,12 +15,16 @@ mod builtin;
 mod definition;
 pub mod duration;
 mod expression;
+pub mod health;
+mod host;
 pub mod instant;
 mod outcome;
 mod retry;
 mod schedule;
 pub mod shop;
 mod state;
+mod text;
+pub mod why;
 mod zone;
 
 pub use builtin::Builtin;
@@ -29,10 +33,12 @@ pub use definition::{
     parse_params,
 };
 pub use expression::Expression;
+pub use host::{Declares, Host, SILENT};
 pub use outcome::Outcome;
 pub use retry::{Backoff, Verdict, verdict};
 pub use schedule::{CatchUp, MAX_OCCURRENCES, Occurrences, Overlap, Schedule, ScheduleError, Trigger};
 pub use state::{On, State};
+pub use text::escape;
 pub use zone::Zone;
 
 /// A 64-bit FNV-1a hash: the same on every host and in every version, which `std`'s hashers do not promise.

@@ -69,6 +69,6 @@ fn read(answer: &Path) -> std::io::Result<Vec<String>> {
     if bytes.len() as u64 > MOST {
         return Err(std::io::Error::other(format!("it is longer than {MOST} bytes")));
     }
-    let text = super::capture::escape(&bytes);
+    let text = crate::job::escape(&bytes);
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
+use crate::job::escape;
+
 /// The head and tail of what was printed, as UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Captured {
@@ -175,24 +177,6 @@ fn floor_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// Bytes as UTF-8; what is not valid, and NUL, is written as `\xHH`.
-#[must_use]
-pub fn escape(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        if chunk.valid().contains('\0') {
-            text.push_str(&chunk.valid().replace('\0', "\\x00"));
-        } else {
-            text.push_str(chunk.valid());
-        }
-        for byte in chunk.invalid() {
-            let (Ok(()) | Err(_)) = write!(text, "\\x{byte:02X}");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,11 +203,6 @@ mod tests {
         assert!(kept.text.starts_with("line 0\nline 1\n") && kept.text.ends_with("line 9999\n"));
         assert_eq!(kept.missing, long.len() as u64 - 2048);
         assert!(kept.text.contains(&format!("… {} bytes left out …", kept.missing)));
-    }
-
-    #[test]
-    fn bytes_that_are_no_text_are_escaped() {
-        assert_eq!(escape(b"a\xff\x00b\xc3"), "a\\xFF\\x00b\\xC3");
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal};
 
 use super::clock::wall_seconds;
 use super::identity::boot_id;
+use super::slots::PLAIN_FILE;
 use super::stop::{Stat, all_processes, group_members, signal_group};
 
 /// Bytes per line; a line says at most four numbers of at most twenty digits.
@@ -124,8 +125,18 @@ pub fn dead_runners(folder: &Path) -> Vec<DeadRunner> {
         .collect()
 }
 
+/// Whether runner `owner` is alive; `None` where it has no ledger in `folder`: it is another host's, or was tidied up after.
+#[must_use]
+pub fn is_alive(folder: &Path, owner: &str) -> Option<bool> {
+    let file = File::open(folder.join(format!("runner-{owner}"))).ok()?;
+    super::slots::try_lock(&file).ok().map(|is_free| !is_free)
+}
+
 fn read_dead(path: PathBuf, owner: String) -> Option<DeadRunner> {
-    let lock = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+    let lock = OpenOptions::new().read(true).write(true).custom_flags(PLAIN_FILE).open(&path).ok()?;
+    if !lock.metadata().ok()?.is_file() {
+        return None;
+    }
     flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
     // Its owner may have removed it, or another tick may have dealt with it, between the two calls.
     let text = fs::read_to_string(&path).ok()?;

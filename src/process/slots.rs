@@ -7,7 +7,11 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+/// Neither follows a link nor waits for the other end of a FIFO, should one be where a file belongs.
+#[expect(clippy::cast_possible_wrap, reason = "the bits are what counts")]
+pub(super) const PLAIN_FILE: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
 
 /// The slots that this process holds.
 #[derive(Debug)]
@@ -44,7 +48,11 @@ impl Slots {
                 continue;
             }
             let path = self.folder.join(format!("slot-{number}"));
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600).custom_flags(PLAIN_FILE);
+            let file = options
+                .open(&path)
+                .map_err(|err| io::Error::new(err.kind(), format!("`{}`: {err}", path.display())))?;
             if try_lock(&file)? {
                 self.held.push((number, file));
             }
@@ -56,6 +64,16 @@ impl Slots {
     pub fn keep(&mut self, kept: usize) {
         self.held.truncate(kept);
     }
+}
+
+/// How many of a host's `total` slots are free at this moment, for people: nothing is created. Each is tried for an instant.
+#[must_use]
+pub fn free(folder: &Path, total: usize) -> usize {
+    let is_taken = |number: &usize| {
+        let file = File::open(folder.join(format!("slot-{number}"))).ok();
+        file.is_some_and(|file| matches!(try_lock(&file), Ok(false)))
+    };
+    total - (0..total).filter(is_taken).count()
 }
 
 /// Locks `file` until it is closed, unless another process has it locked.
@@ -80,7 +98,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut one, mut other) = (Slots::new(folder.path(), 3), Slots::new(folder.path(), 3));
         assert_eq!(one.take(2).unwrap(), 2);
+        assert_eq!(free(folder.path(), 3), 1);
         assert_eq!(other.take(3).unwrap(), 1);
+        assert_eq!((free(folder.path(), 3), free(&folder.path().join("none"), 3)), (0, 3));
         one.keep(0);
         assert_eq!(other.take(3).unwrap(), 3);
         assert_eq!(one.take(1).unwrap(), 0);

@@ -2,13 +2,16 @@
 //!
 //! A closed pipe (`duly list | head`) is not an error. Colours appear only on a terminal and never with `NO_COLOR`.
 
+mod exposition;
 pub mod json;
 mod plain;
 mod progress;
+pub mod screen;
 mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+pub use exposition::Exposition;
 pub use plain::{harmless, utc_time};
 pub use progress::Progress;
 pub use table::{Style, Table};
@@ -40,6 +43,24 @@ pub fn answer_part(text: &str) -> anyhow::Result<()> {
 #[must_use]
 pub fn raw_output() -> Box<dyn io::Write> {
     Box::new(io::stdout())
+}
+
+/// Writes bytes to standard output as they are, for a file or another program; a terminal gets them as text that it
+/// does not obey.
+///
+/// # Errors
+///
+/// As [`answer`].
+pub fn pass_on(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        drop(out);
+        return answer_part(&harmless(&String::from_utf8_lossy(bytes)));
+    }
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 /// Whether standard output shows colours.

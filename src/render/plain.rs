@@ -13,16 +13,20 @@ pub fn harmless(text: &str) -> String {
             '\n' | '\t' => safe.push(c),
             '\r' => safe.push('␍'),
             '\u{1b}' => safe.push('␛'),
-            // Also what turns the direction of writing around, or hides.
-            c if c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
+            c if is_obeyed(c) => {
                 let (Ok(()) | Err(_)) = write!(safe, "\\u{{{:x}}}", u32::from(c));
             }
             c => safe.push(c),
         }
     }
     safe
+}
+
+/// Whether a terminal may act on it: control characters, and what turns the direction of writing around, or hides.
+pub(super) fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// `2026-03-01 02:00:00`, or a dash.

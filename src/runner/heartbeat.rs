@@ -93,6 +93,7 @@ impl Heartbeat {
             let asked = since_boot();
             store.renew(&self.owner, &ids, lease)?;
             progress.renewed_at = Some(Instant::now());
+            self.under_way.note_renewal();
             self.look(store, &all, Some(trusted_until(asked, lease)))?;
         } else if is_over(progress.looked_at, LOOK) {
             progress.looked_at = Some(Instant::now());

@@ -6,10 +6,12 @@
 
 pub mod by_hand;
 mod claiming;
+pub mod daemon;
 mod drain;
 mod duties;
 mod heartbeat;
 mod kept;
+mod pace;
 mod queue;
 mod recording;
 mod rescue;

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable};
 
 use super::connection::Store;
 use super::enqueue::{Declared, micros, params_json};
 use super::error::StoreError;
 use super::finish::clip;
-use super::sql::{Id, Sql, marks};
+use super::query::LONGEST_PARAMS;
+use super::sql::{Id, Sql, marks, marks_or_empty};
+use super::text::AnyText as Text;
 use crate::job::{Action, Definition, Unique, is_hook, parse_params};
 
 /// How long a job is startable before it comes nearer to the head of its queue, and by how much of a priority.
@@ -19,6 +21,16 @@ const AGEING_STEP: i32 = 10;
 
 /// Rows moved in one transaction.
 const BATCH: usize = 500;
+
+/// Names that are not declared, told of one tick.
+const TOLD: usize = 5;
+
+/// What is not an application's to say, though it may be allowed to write it, as in SQLite, which knows no users.
+const RESET: &str = "attempts = 0, fence = 0, owner = NULL, host = NULL, lease_until = NULL, slot_key = NULL, \
+     name_slot_key = NULL, occurrence_key = NULL, scheduled_for = NULL, started_at = NULL, finished_at = NULL, \
+     duration_ms = NULL, outcome = NULL, exit_code = NULL, signal_number = NULL, reason = NULL, \
+     cancel_requested_at = NULL, root_id = NULL, retry_of = NULL, progress = NULL, progress_text = NULL, \
+     own_end = NULL, children = 0, children_ended = 0, noted_at = NULL";
 
 #[derive(QueryableByName)]
 struct NewRow {
@@ -36,6 +48,8 @@ struct NewRow {
     target_id: Option<String>,
     #[diesel(sql_type = BigInt)]
     has_bad_time: i64,
+    #[diesel(sql_type = BigInt)]
+    is_too_long: i64,
 }
 
 #[derive(QueryableByName)]
@@ -45,11 +59,12 @@ struct Name {
 }
 
 impl Store {
-    /// Adopts `new` rows whose names are declared: fills in what the application left open, and adds dependents.
+    /// Adopts `new` rows whose names are declared: fills in what the application left open, sets back what is not an
+    /// application's to say, and adds dependents.
     ///
     /// A row that can never run (parameters that are no list, a priority out of range) ends as `failed` and says why.
     /// Locks the rows, those that another tick is adopting left out; rows of queues that are not declared here are
-    /// for others. Returns how many were taken in and the names that are not declared here.
+    /// for others. Returns how many were taken in, and whether there are rows of names that are not declared here.
     ///
     /// # Errors
     ///
@@ -57,18 +72,38 @@ impl Store {
     pub fn adopt(
         &mut self,
         declared: Declared<'_>,
+        names: &[String],
         queues: &[String],
-    ) -> Result<(usize, Vec<String>), StoreError> {
-        let mut adopted = 0;
-        let mut undeclared: Vec<String> = Vec::new();
+    ) -> Result<(usize, bool), StoreError> {
+        let (mut adopted, mut has_undeclared) = (0, false);
         loop {
-            let before = undeclared.len();
-            let done = self.unit(|tx| tx.adopt_batch(declared, queues, &mut undeclared))?;
+            // Once a name is met that is for others, only those that are declared are asked for: a list of the others
+            // could become longer than a statement may be, since applications write what they like.
+            let wanted = if has_undeclared { names } else { &[] };
+            let before = has_undeclared;
+            let done = self.unit(|tx| tx.adopt_batch(declared, wanted, queues, &mut has_undeclared))?;
             adopted += done;
-            if done == 0 && undeclared.len() == before {
-                return Ok((adopted, undeclared));
+            if done == 0 && has_undeclared == before {
+                return Ok((adopted, has_undeclared));
             }
         }
+    }
+
+    /// Names of `new` rows that are not declared here, a few of them.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn foreign_names(&mut self, names: &[String], queues: &[String]) -> Result<Vec<String>, StoreError> {
+        let query = format!(
+            "SELECT DISTINCT name FROM duly_job WHERE state = 'new' AND (queue IS NULL OR queue IN ({})) \
+             AND {} NOT IN ({}) LIMIT {TOLD}",
+            marks(queues.len()),
+            self.exactly("name"),
+            marks_or_empty(names.len())
+        );
+        let rows: Vec<Name> = self.rows(&Sql::new(query).bind_all(queues.iter()).bind_all(names.iter()))?;
+        Ok(rows.into_iter().map(|row| row.name).collect())
     }
 
     /// Queues of `new` rows that are not declared here, a few of them.
@@ -89,30 +124,33 @@ impl Store {
     fn adopt_batch(
         &mut self,
         declared: Declared<'_>,
+        wanted: &[String],
         queues: &[String],
-        undeclared: &mut Vec<String>,
+        has_undeclared: &mut bool,
     ) -> Result<usize, StoreError> {
-        let but = match undeclared.len() {
+        let of = match wanted.len() {
             0 => String::new(),
-            count => format!(" AND name NOT IN ({})", marks(count)),
+            count => format!(" AND {} IN ({})", self.exactly("name"), marks(count)),
         };
+        // What is longer than any command line is not even read: a batch of it could be gigabytes.
         let query = format!(
-            "SELECT id, name, params, target_type, target_id, CAST(priority AS SIGNED) AS priority, \
-             CASE WHEN run_at IS NOT NULL AND {} IS NULL THEN 1 ELSE 0 END AS has_bad_time FROM duly_job \
-             WHERE state = 'new' AND (queue IS NULL OR queue IN ({})){but} ORDER BY run_at, id LIMIT {BATCH}{}",
+            "SELECT id, name, CASE WHEN {0} > {LONGEST_PARAMS} THEN NULL ELSE params END AS params, \
+             target_type, target_id, CAST(priority AS SIGNED) AS priority, \
+             CASE WHEN run_at IS NOT NULL AND {1} IS NULL THEN 1 ELSE 0 END AS has_bad_time, \
+             CASE WHEN {0} > {LONGEST_PARAMS} THEN 1 ELSE 0 END AS is_too_long FROM duly_job \
+             WHERE state = 'new' AND (queue IS NULL OR queue IN ({2})){of} ORDER BY run_at, id LIMIT {BATCH}{3}",
+            "COALESCE(OCTET_LENGTH(params), 0)",
             self.readable("run_at"),
             marks(queues.len()),
             self.skip_locked()
         );
-        let sql = Sql::new(query).bind_all(queues.iter()).bind_all(undeclared.iter());
+        let sql = Sql::new(query).bind_all(queues.iter()).bind_all(wanted.iter());
         let rows: Vec<NewRow> = self.rows(&sql)?;
         let mut fine: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
         let mut done = 0;
         for row in &rows {
             if declared(&row.name).is_none() {
-                if !undeclared.contains(&row.name) {
-                    undeclared.push(row.name.clone());
-                }
+                *has_undeclared = true;
             } else if let Err(why) = check(row, declared(&row.name)) {
                 self.refuse(row.id, &why)?;
                 done += 1;
@@ -144,8 +182,7 @@ impl Store {
             "UPDATE duly_job SET state = CASE WHEN {run_at} > {now} THEN 'delayed' ELSE 'pending' END, \
              priority_order = -COALESCE(priority, ?), priority = COALESCE(priority, ?), \
              queue = COALESCE(queue, ?), run_at = COALESCE({run_at}, {now}), params = COALESCE(params, ?), \
-             max_attempts = COALESCE(max_attempts, ?), time_before_stale_ms = ?, hooks = ?, attempts = 0, fence = 0, owner = NULL, lease_until = NULL, \
-             slot_key = NULL, name_slot_key = NULL WHERE id IN ({}) AND state = 'new'",
+             max_attempts = ?, time_before_stale_ms = ?, hooks = ?, {RESET} WHERE id IN ({}) AND state = 'new'",
             marks(ids.len())
         );
         let sql = Sql::once(update)
@@ -188,7 +225,7 @@ impl Store {
 
     fn refuse_second(&mut self, id: i64) -> Result<(), StoreError> {
         let update = format!(
-            "UPDATE duly_job SET state = 'cancelled', outcome = 'cancelled', finished_at = {}, unique_key = NULL, \
+            "UPDATE duly_job SET {RESET}, state = 'cancelled', outcome = 'cancelled', finished_at = {}, unique_key = NULL, \
              reason = 'refused: another job of the same unique key had not ended' WHERE id = ? AND state = 'new'",
             self.now()
         );
@@ -196,13 +233,14 @@ impl Store {
     }
 
     fn refuse(&mut self, id: i64, why: &str) -> Result<(), StoreError> {
+        let why = clip(why);
         log::warn!("job {id}, which an application put in, can never run and has failed: {why}");
         let update = format!(
-            "UPDATE duly_job SET state = 'failed', outcome = 'not_started', reason = ?, finished_at = {}, \
+            "UPDATE duly_job SET {RESET}, state = 'failed', outcome = 'not_started', reason = ?, finished_at = {}, \
              run_at = NULL, unique_key = NULL WHERE id = ? AND state = 'new'",
             self.now()
         );
-        self.execute(&Sql::new(update).bind(clip(why)).bind(id)).map(drop)
+        self.execute(&Sql::new(update).bind(why).bind(id)).map(drop)
     }
 
     /// Lets jobs that have been startable for long come nearer to the head of their queue: [`AGEING_STEP`] for each
@@ -275,6 +313,12 @@ impl Store {
 
 /// Why a row can never run, if so.
 fn check(row: &NewRow, definition: Option<&Definition>) -> Result<(), String> {
+    if row.is_too_long != 0 {
+        return Err(format!(
+            "params are longer than {} MiB, more than a command line can hold",
+            LONGEST_PARAMS >> 20
+        ));
+    }
     let params = row.params.as_deref().map_or(Ok(Vec::new()), parse_params)?;
     if !params.is_empty()
         && definition.is_some_and(|definition| matches!(definition.action, Action::Builtin(_)))

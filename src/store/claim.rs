@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::enqueue::{Declared, NewJob, micros, no_answer};
 use super::error::StoreError;
 use super::limits::Limits;
 use super::sql::{Sql, padded_marks, utc};
+use super::text::AnyText as Text;
 
 /// Who wants how many jobs of which queue.
 #[derive(Debug, Clone, Copy)]
@@ -327,7 +328,10 @@ impl Store {
             self.pauses_at_the_gate()?.iter().find(|pause| pause.holds(&job.name, &job.queue))
         {
             let why = pause.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-            return Err(StoreError::HeldBack(format!("`{}` is paused ({}){why}", job.name, pause.scope)));
+            return Err(StoreError::HeldBack(format!(
+                "`{}` is paused ({}){why}; `duly resume` ends that",
+                job.name, pause.scope
+            )));
         }
         if !limits.hold_for(&job.name) {
             return Ok(());
@@ -338,7 +342,10 @@ impl Store {
         if self.take_slots(&row, limits, &mut free)? {
             return Ok(());
         }
-        let limited = format!("`{}` runs as often as its limit or its queue's allows", job.name);
+        let limited = format!(
+            "`{}` runs as often as its limit or its queue's allows; `duly status` shows what runs",
+            job.name
+        );
         Err(StoreError::HeldBack(limited))
     }
 

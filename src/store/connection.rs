@@ -152,8 +152,14 @@ impl Store {
         if self.is_mysql() {
             format!("(CASE WHEN {column} >= '1970-01-01' THEN {column} END)")
         } else {
-            format!("strftime('%Y-%m-%d %H:%M:%f000', {column})")
+            // Without a change to a time SQLite gives 24:00 and the 30th of February back as they were.
+            format!("strftime('%Y-%m-%d %H:%M:%f000', {column}, '+0 seconds')")
         }
+    }
+
+    /// A column of text, as SQL, for comparing it whole: MySQL's collations take blanks at the end for nothing.
+    pub(super) fn exactly(&self, column: &str) -> String {
+        if self.is_mysql() { format!("CAST({column} AS BINARY)") } else { column.to_owned() }
     }
 
     /// A column of any type as text, as SQL, compared byte by byte.
@@ -347,7 +353,18 @@ fn limited<T>(
     })
 }
 
+/// Makes the file, if there is none, so that only its owner can read what jobs print; SQLite gives its other files the same
+/// mode. Where the file cannot be made, SQLite says why.
+fn make_private(path: &str) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    if let Err(err) = made {
+        log::trace!("`{path}`: {err}");
+    }
+}
+
 fn connect_sqlite(path: &str) -> Result<SqliteConnection, StoreError> {
+    make_private(path);
     let mut conn = SqliteConnection::establish(path)
         .map_err(|err| StoreError::Away(format!("cannot open `{path}`: {err}")))?;
     let rules = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";

@@ -3,12 +3,13 @@
 //! Nothing here is locked: one `refresh-cache` runs at a time, and what producers insert meanwhile has other ids.
 
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable};
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::mapping::quoted;
 use super::sql::{Id, Sql, Value, marks};
+use super::text::AnyText as Text;
 use crate::job::fnv1a;
 use crate::job::shop::ChangeTable;
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::certain::Inserted;
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{Sql, Value, marks};
+use super::text::AnyText as Text;
 use crate::job::{Definition, Hooks, On, State, Unique};
 
 /// Jobs per `INSERT`.
@@ -242,7 +243,9 @@ impl Store {
         );
         let found: Vec<IdAndState> = self.rows(&Sql::new(query).bind_all(after.iter().map(|(id, _)| *id)))?;
         match after.iter().find(|(id, _)| !found.iter().any(|row| row.id == *id)) {
-            Some((missing, _)) => Err(StoreError::Unknown(format!("there is no job {missing} to wait for"))),
+            Some((missing, _)) => Err(StoreError::Unknown(format!(
+                "there is no job {missing} to wait for; `duly list` shows the last ones"
+            ))),
             None => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable};
 use serde::{Deserialize, Serialize};
 
 use super::connection::Store;
@@ -17,6 +17,7 @@ use super::enqueue::micros;
 use super::error::StoreError;
 use super::output::Output;
 use super::sql::{Sql, Value, marks, padded_marks};
+use super::text::AnyText as Text;
 use crate::job::{Outcome, State, Verdict};
 
 /// When an attempt began, as far as it is known.

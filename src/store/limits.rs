@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 
 use diesel::QueryableByName;
-use diesel::sql_types::Text;
 
 use super::claim::ClaimRow;
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::Sql;
+use super::text::AnyText as Text;
 
 /// The limits that hold for a claim.
 #[derive(Clone, Copy)]

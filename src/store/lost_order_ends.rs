@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use diesel::QueryableByName;
-use diesel::sql_types::{Integer, Nullable, Text};
+use diesel::sql_types::{Integer, Nullable};
 
 use super::connection::Store;
 use super::enqueue::micros;
@@ -15,6 +15,7 @@ use super::finish::clip;
 use super::lost_orders::{ClaimedOrder, FOR_EVER};
 use super::mapping::quoted;
 use super::sql::{Id, Sql, Value};
+use super::text::AnyText as Text;
 use crate::job::Outcome;
 use crate::job::shop::{OrderTable, OrderVerdict};
 

@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::lost_orders::REMOVED;
 use super::mapping::quoted;
 use super::sql::{Sql, StoredTime, marks};
+use super::text::AnyText as Text;
 use crate::job::shop::{OrderState, OrderTable, OrderVerdict};
 
 /// Orders read at most; with fewer than that lost, a list is complete.

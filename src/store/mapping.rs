@@ -1,11 +1,11 @@
 //! Tables and columns that jobs.yaml names: quoted in every statement, and looked up before they are used in earnest.
 
 use diesel::QueryableByName;
-use diesel::sql_types::Text;
 
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::Sql;
+use super::text::AnyText as Text;
 
 /// A table or column name as it stands in a statement. SQLite knows this way of quoting too, and unlike a name in double
 /// quotes it never takes such a name for a text.

@@ -2,7 +2,7 @@
 
 use chrono::NaiveDateTime;
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
 use std::time::Duration;
 
 use super::connection::Store;
@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::finish::{AttemptEnd, Finished, StartedAt};
 use super::output::Output;
 use super::sql::{Sql, marks, utc};
+use super::text::AnyText as Text;
 use crate::job::{Outcome, Verdict};
 
 /// How long after the end of a lease a job is taken from its runner: the clocks of two servers of a cluster differ.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::dependents::LOOK_AGAIN;
@@ -17,6 +17,7 @@ use super::enqueue::{Declared, NewJob, micros};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Id, OPEN, Sql, StoredTime, padded_marks};
+use super::text::AnyText as Text;
 use crate::job::{On, State};
 
 /// Roots looked at in one transaction.

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
 use super::connection::Store;
 use super::enqueue::{Declared, NewJob, Start, micros};
 use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{OPEN, Sql, utc};
+use super::text::AnyText as Text;
 use crate::job::{Definition, Occurrences, On, Overlap, Schedule, State, Unique};
 
 /// A scheduled name that is due to be looked at.

@@ -13,6 +13,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::connection::{Link, Store};
 use super::error::StoreError;
 use super::sql::Sql;
+use super::text::AnyText;
 
 const MYSQL: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -28,7 +29,8 @@ macro_rules! texts {
 }
 
 /// Every migration with its text for MySQL and for SQLite, oldest first, for `migrate --dry-run`.
-const TEXTS: &[(&str, &str, &str)] = texts!["2026-11-21-000000_jobs", "2026-11-22-000000_shop"];
+const TEXTS: &[(&str, &str, &str)] =
+    texts!["2026-11-21-000000_jobs", "2026-11-22-000000_shop", "2026-11-25-000000_operate"];
 
 /// One migration, and whether the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +45,11 @@ pub struct MigrationState {
 
 #[derive(QueryableByName)]
 struct Applied {
-    #[diesel(sql_type = Text)]
+    #[diesel(sql_type = AnyText)]
     version: String,
-    #[diesel(sql_type = Text)]
+    #[diesel(sql_type = AnyText)]
     name: String,
-    #[diesel(sql_type = Text)]
+    #[diesel(sql_type = AnyText)]
     run_at: String,
 }
 
@@ -59,6 +61,12 @@ pub fn wanted_version() -> String {
 
 fn version_of(folder: &str) -> String {
     folder.split('_').next().unwrap_or_default().replace('-', "")
+}
+
+/// The version of a database that a newer Duly has migrated; `None` for every other.
+#[must_use]
+pub fn newer_version(found: Option<&str>) -> Option<&str> {
+    found.filter(|found| *found > wanted_version().as_str())
 }
 
 /// Compares a database's version with the one this program needs.
@@ -150,6 +158,7 @@ impl Store {
     pub fn migrate(&mut self) -> Result<Vec<String>, StoreError> {
         let now = self.now();
         self.take_turns();
+        self.wait_briefly()?;
         let ran = match &mut self.link {
             Link::Mysql(conn) => run_pending(&mut Harness { conn, now }, MYSQL),
             Link::Sqlite(conn) => {
@@ -162,7 +171,24 @@ impl Store {
                 ran
             }
         };
-        ran.map_err(|err| StoreError::Other(format!("cannot migrate the database: {err}")))
+        ran.map_err(|err| {
+            let waited = if err.to_string().contains("Lock wait timeout") {
+                "; a transaction of somebody else uses a table that changes, for longer than 10 seconds: end it and run \
+                 `duly migrate` again"
+            } else {
+                ""
+            };
+            StoreError::Other(format!("a migration was refused: {err}{waited}"))
+        })
+    }
+
+    /// A change of a table waits for transactions that use the table, and everybody else then waits behind it: for a day,
+    /// if the server has its way. Rather is the migration refused, which can be run again at any time.
+    fn wait_briefly(&mut self) -> Result<(), StoreError> {
+        if !self.is_mysql() {
+            return Ok(());
+        }
+        self.execute(&Sql::once("SET lock_wait_timeout = 10")).map(drop)
     }
 }
 
@@ -272,7 +298,7 @@ mod tests {
         mysql.sort();
         let texts: Vec<&str> = TEXTS.iter().map(|(name, _, _)| *name).collect();
         assert_eq!(mysql, texts);
-        assert_eq!(wanted_version(), "20261122000000");
+        assert_eq!(wanted_version(), "20261125000000");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp, Untyped};
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, QueryableByName, RunQueryDsl};
 
+use super::text::AnyText;
 use crate::job::State;
 
 /// A value of a statement.
@@ -145,9 +146,9 @@ impl From<StoredTime> for Option<DateTime<Utc>> {
 /// A state as a row has it, for `deserialize_as`.
 pub(super) struct StoredState(State);
 
-impl<DB: Backend> FromSql<Text, DB> for StoredState
+impl<DB: Backend> FromSql<AnyText, DB> for StoredState
 where
-    String: FromSql<Text, DB>,
+    String: FromSql<AnyText, DB>,
 {
     fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
         Ok(Self(String::from_sql(bytes)?.parse()?))
@@ -278,6 +279,11 @@ pub(super) fn marks(count: usize) -> String {
     let mut marks = "?, ".repeat(count);
     marks.truncate(marks.len().saturating_sub(2));
     marks
+}
+
+/// [`marks`] for a list that may have nothing in it; an empty text stands there then, since SQL knows no empty list.
+pub(super) fn marks_or_empty(count: usize) -> String {
+    if count == 0 { "''".to_owned() } else { marks(count) }
 }
 
 /// [`marks`] for a power of two: a list of a few different lengths needs few prepared statements.

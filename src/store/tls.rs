@@ -6,11 +6,11 @@
 //! encrypted is asked of the server afterwards. It has no way to verify a host's name through diesel: that is refused.
 
 use diesel::mysql::MysqlConnection;
-use diesel::sql_types::Text;
 use diesel::{QueryableByName, RunQueryDsl, sql_query};
 use url::Url;
 
 use super::error::StoreError;
+use super::text::AnyText as Text;
 
 /// The certificates that the system trusts, on Debian and its like.
 const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";

@@ -82,6 +82,7 @@ struct Private {
     folder: PathBuf,
     port: u16,
     kind: Kind,
+    options: Vec<String>,
     guardian: Option<Child>,
 }
 
@@ -147,6 +148,16 @@ impl Server {
         server
     }
 
+    /// A MariaDB of the caller's own with options of its own.
+    pub(crate) fn start_with(options: &[String]) -> Server {
+        let mut server = Server::new(Kind::MariaDb, new_folder());
+        if let Some(private) = &mut server.private {
+            private.options = options.to_vec();
+        }
+        server.start_again();
+        server
+    }
+
     /// Three nodes of a cluster of the caller's own, which all may be written to.
     pub(crate) fn cluster() -> Vec<Server> {
         assert!(
@@ -192,7 +203,7 @@ impl Server {
         Server {
             admin,
             base,
-            private: Some(Private { folder, port, kind, guardian: None }),
+            private: Some(Private { folder, port, kind, options: Vec::new(), guardian: None }),
             others: Vec::new(),
         }
     }
@@ -320,6 +331,7 @@ impl Private {
         };
         // A server that starts removes what looks like temporary tables, also another's.
         command.env("TMPDIR", &self.folder);
+        command.args(&self.options);
         // Its own process group: Ctrl-C at the terminal ends the tests, and their end ends the server.
         command.process_group(0).env("PATH", format!("{folder}:{}", search_path())).stdin(Stdio::piped());
         command.stdout(Stdio::null()).stderr(Stdio::null());
