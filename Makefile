@@ -3,29 +3,51 @@
 PREFIX ?= /usr/local
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DENY := 0.20.2
+CARGO_DEB := 3.8.0
 
 # The database's client library and OpenSSL are linked into what is built for use, which saves each start of the program the
 # time to load them. LINK=dynamic uses the system's shared ones, which its updates replace.
 LINK ?= static
 LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
 
-.PHONY: help demo test check bench bench-quick install build-packages server-packages bench-packages client
+.PHONY: help demo test test-mysql test-galera test-faults mysql check bench bench-quick install deb check-deb build-packages server-packages bench-packages \
+	manual-packages recipe-packages deb-packages chroot-packages client
 
 help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
 	@echo "make test      all tests; starts a MariaDB of its own"
+	@echo "make test-mysql    the tests that need a server, on a MySQL of its own (Debian unstable's, fetched once)"
+	@echo "make test-galera   the same on a MariaDB Galera cluster, through three nodes that are all written to"
+	@echo "make test-faults   load under faults; DULY_FAULT_SEEDS=1-200 says how much of it"
 	@echo "make check     format, lints, documentation, licences and duplicates of dependencies"
 	@echo "make bench     how fast it is, beside what it can be measured against; a quarter of an hour"
 	@echo "make bench-quick   the same in some minutes, with less of everything"
 	@echo "make install   build Duly and put it under PREFIX ($(PREFIX)); DESTDIR is put before that"
 	@echo "               LINK=dynamic: with the system's shared libraries of MariaDB and OpenSSL"
+	@echo "make deb       a package of Debian, in $(TARGET)/debian"
+	@echo "make check-deb the same, installed and used in a clean Debian; as root, some minutes"
 
 demo: build-packages client
 	$(LINKING) cargo build --release --locked
 	@sh examples/demo $(TARGET)/release/duly $(TARGET)/demo
 
-test: build-packages server-packages
+test: build-packages server-packages manual-packages recipe-packages
 	cargo test --locked
+
+# Tests are named after the kind of database: what is called mariadb in there is whatever server is asked for.
+test-mysql: build-packages server-packages mysql
+	DULY_TEST_SERVER=mysql DULY_TEST_MYSQL_FOLDER="$(abspath $(TARGET))/mysql" cargo test --locked --test integration -- mariadb a_server
+
+test-galera: build-packages server-packages
+	DULY_TEST_SERVER=galera cargo test --locked --test integration -- mariadb a_cluster clusters
+
+# One engine alone: FAULTS=sqlite, a_server (DULY_TEST_SERVER=mysql makes that MySQL) or a_cluster.
+FAULTS ?=
+test-faults: build-packages server-packages
+	cargo test --locked --test integration faults::nothing_is_lost_or_done_twice_on_$(FAULTS) -- --nocapture --test-threads 1
+
+mysql:
+	@sh tests/servers/mysql "$(abspath $(TARGET))/mysql"
 
 check: build-packages
 	cargo fmt --check
@@ -51,6 +73,24 @@ install: $(if $(CARGO),build-packages client)
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/duly"
 	install -m 755 $(TARGET)/release/duly "$(DESTDIR)$(PREFIX)/bin/duly"
 	install -m 644 jobs.yaml crontab.example LICENSE-MIT LICENSE-APACHE "$(DESTDIR)$(PREFIX)/share/doc/duly"
+
+# The manual and the completions are made by the program itself.
+deb: build-packages deb-packages client
+	$(LINKING) cargo build --release --locked
+	rm -rf $(TARGET)/release/package
+	$(TARGET)/release/duly man --folder $(TARGET)/release/package/man && gzip -9n $(TARGET)/release/package/man/*
+	$(TARGET)/release/duly completions bash > $(TARGET)/release/package/duly.bash
+	$(TARGET)/release/duly completions zsh > $(TARGET)/release/package/_duly
+	$(TARGET)/release/duly completions fish > $(TARGET)/release/package/duly.fish
+	@PATH="$(abspath $(TARGET))/tools/bin:$$PATH"; export PATH; \
+	cargo deb --version >/dev/null 2>&1 || { \
+		echo "Installing cargo-deb $(CARGO_DEB) in $(TARGET)/tools (takes some minutes)"; \
+		cargo install --quiet --locked --root "$(TARGET)/tools" cargo-deb@$(CARGO_DEB); } || exit 1; \
+	mkdir -p $(TARGET)/debian; \
+	cargo deb --quiet --no-build --no-strip --locked --output $(TARGET)/debian/duly.deb && ls -l $(TARGET)/debian/duly.deb
+
+check-deb: deb chroot-packages
+	sh contrib/debian/check $(TARGET)/debian/duly.deb
 
 # $(call installed,what for,how to see that it is there,packages,packages to try if there are none of these names)
 define installed
@@ -79,12 +119,30 @@ client: build-packages
 	{ echo "Name: libmariadb"; echo "Description: linked in"; echo "Version: $$(pkg-config --modversion libmariadb)"; \
 	  echo "Cflags: $$(pkg-config --cflags libmariadb)"; echo "Libs: -L$$PWD -lmariadb -lssl -lcrypto -lz -ldl -lm"; } > libmariadb.pc
 
-# The bare server, which starts no service and makes no user, and the client's programs that it is set up with; openssl makes
-# the certificates of the tests. Where they have
-# no packages of their own, the whole server.
+# The bare server, which starts no service and makes no user, and the client's programs that it is set up with; where they have
+# no packages of their own, the whole server. openssl makes the certificates of the tests. And what makes servers a cluster, and
+# sets a process's clock wrong.
 server-packages:
 	$(call installed,testing Duly,PATH="$$PATH:/usr/sbin:/usr/libexec"; command -v mariadbd && command -v mariadb-install-db && command -v my_print_defaults && command -v openssl && command -v setpriv,mariadb-server-core mariadb-client-core openssl util-linux,mariadb-server openssl util-linux)
+	$(call installed,testing Duly,ls /usr/lib/galera/libgalera_smm.so /usr/lib/*/faketime/libfaketime.so.1,galera-4 libfaketime,galera-4 faketime)
+	$(call installed,testing the units of Duly,command -v systemd-analyze && command -v unshare && command -v script,systemd util-linux bsdutils,systemd bsdutils)
 
 # What Duly is measured against, and GNU time for memory.
 bench-packages:
 	$(call installed,measuring Duly,command -v time parallel tsp && ruby -e 'require "mysql2"; require "delayed_job_active_record"',time parallel task-spooler ruby-delayed-job-active-record ruby-mysql2,time parallel task-spooler ruby-delayed-job-active-record ruby-mysql2)
+
+# What shows manual pages, which the tests ask for its opinion of ours.
+manual-packages:
+	$(call installed,testing the manual,command -v groff,groff-base,groff)
+
+# The languages that the recipes are in, each with its client of MySQL; and what they call. A node that is there already is
+# kept, wherever it is from; Debian's module of its client needs none of Debian's own.
+recipe-packages:
+	$(call installed,testing the recipes,php -r 'exit(extension_loaded("pdo_mysql") ? 0 : 1);' && /usr/bin/python3 -c 'import pymysql' && ruby -e 'require "mysql2"' && NODE_PATH=/usr/share/nodejs node -e 'require("mysql")' && go version && [ -d /usr/share/gocode/src/github.com/go-sql-driver/mysql ] && command -v mariadb-dump && command -v curl,php-cli php-mysql python3-pymysql ruby ruby-mysql2 node-mysql golang-go golang-github-go-sql-driver-mysql-dev mariadb-client curl ca-certificates,php-cli php-mysql python3-pymysql ruby ruby-mysql2 nodejs node-mysql golang-go golang-github-go-sql-driver-mysql-dev mariadb-client curl)
+
+# dpkg-shlibdeps finds out which libraries the program needs.
+deb-packages:
+	$(call installed,making a package,command -v dpkg-shlibdeps,dpkg-dev,dpkg-dev)
+
+chroot-packages:
+	$(call installed,trying the package,PATH="$$PATH:/usr/sbin"; command -v debootstrap,debootstrap,debootstrap)

@@ -13,6 +13,8 @@ pub enum ExitCode {
     JobFailed,
     /// 4: refused, because one is already there.
     Refused,
+    /// As monitoring plugins exit: 0 fine, 1 warning, 2 critical, 3 unknown.
+    Plugin(u8),
     /// 128 + n: stopped by signal n, after stopping children and recording it.
     Signal(i32),
 }
@@ -27,6 +29,7 @@ impl ExitCode {
             Self::Usage => 2,
             Self::JobFailed => 3,
             Self::Refused => 4,
+            Self::Plugin(code) => code,
             Self::Signal(number) => u8::try_from(128 + number).unwrap_or(u8::MAX),
         }
     }
@@ -44,9 +47,10 @@ mod tests {
             ExitCode::Usage,
             ExitCode::JobFailed,
             ExitCode::Refused,
+            ExitCode::Plugin(2),
             ExitCode::Signal(2),
             ExitCode::Signal(15),
         ];
-        assert_eq!(codes.map(ExitCode::code), [0, 1, 2, 3, 4, 130, 143]);
+        assert_eq!(codes.map(ExitCode::code), [0, 1, 2, 3, 4, 2, 130, 143]);
     }
 }

@@ -400,7 +400,6 @@ const BAD_ARGUMENTS: &[(&[&str], &str)] = &[
     (&["completions", "cmd.exe"], "cmd.exe"),
     (&["lst"], "lst"),
     (&["--nonsense"], "--nonsense"),
-    (&[], "Usage"),
 ];
 
 #[test]

@@ -8,7 +8,7 @@ use crate::support::{Backend, Sandbox};
 #[test]
 fn the_help_names_every_command() {
     let s = Sandbox::new(Backend::Sqlite);
-    let help = s.duly(["--help"]).stdout_has("Usage: duly [OPTIONS] <COMMAND>").status(0).stdout;
+    let help = s.duly(["--help"]).stdout_has("Usage: duly [OPTIONS] [COMMAND]").status(0).stdout;
     insta::assert_snapshot!("help", help);
     let commands = commands(&s);
     for expected in ["run", "run-job", "enqueue", "list", "show", "cancel", "retry", "clean-up", "migrate"] {

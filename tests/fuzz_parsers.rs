@@ -277,7 +277,7 @@ fn check_document(text: &str) -> Result<(), TestCaseError> {
                     prop_assert!(next.is_none_or(|next| next > start()));
                 }
             }
-            prop_assert!(config.definitions.names().count() >= config.definitions.len());
+            prop_assert!(config.definitions.all_names().count() >= config.definitions.len());
         }
         Err(err) => {
             let told = err.to_string();

@@ -2,13 +2,15 @@
 //! so that a tick is as fast with millions of rows as with none.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
 use crate::support::{Backend, Sandbox, Server};
 
 /// Tables with a row per pause, schedule, host or migration: these may be read whole. The others grow with use.
-const SMALL: [&str; 4] = ["duly_pause", "duly_schedule", "duly_runner", "duly_migration"];
+const SMALL: [&str; 6] =
+    ["duly_pause", "duly_schedule", "duly_runner", "duly_host", "duly_metric", "duly_migration"];
 
 const JOBS: &str = "jobs:\n  hello: {command: [echo, hello], depending_jobs: {after: {command: ['true']}}}\n  often: {command: ['true'], schedule: '* * * * *'}\n";
 
@@ -34,25 +36,60 @@ const DUE: &str = "INSERT INTO duly_job (name, params) VALUES ('hello', '[\"from
      UPDATE duly_schedule SET mark_at = mark_at - INTERVAL 2 HOUR, next_at = next_at - INTERVAL 2 HOUR; \
      ANALYZE TABLE duly_job, duly_attempt, duly_output, duly_dependency";
 
+/// One at a time: the log is the server's.
+static LOGGED: Mutex<()> = Mutex::new(());
+
 #[test]
 fn every_statement_of_a_tick_is_served_by_an_index_of_its_own() {
     let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
-    let server = Server::shared();
     s.duly(["run"]).status(0);
     s.database().sql(FILL);
     s.database().sql(DUE);
-    let mut admin = server.administrator();
+    let (explained, faults) = explained(&s, || {
+        s.duly(["run"]).stderr_has("was orphaned").status(0);
+    });
+    assert_eq!(
+        s.database().value("SELECT COUNT(*) FROM duly_job WHERE name = 'hello' AND state = 'success'"),
+        "2"
+    );
+    assert!(explained > 20, "only {explained} statements were logged");
+    assert!(faults.is_empty(), "of {explained}:\n{}", faults.join("\n"));
+}
+
+/// With millions of ended jobs these answer as with none. What they find may be put in order, since it is little. Seen failing
+/// with the state left out of the condition of `failing`.
+#[test]
+fn what_an_administrator_asks_for_reads_no_table_whole() {
+    let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
+    s.duly(["run"]).status(0);
+    s.database().sql(FILL);
+    s.database().sql(DUE);
+    s.database().sql("UPDATE duly_metric SET at = at - INTERVAL 1 DAY WHERE metric = 'mark'");
+    let job =
+        |state: &str| s.database().value(&format!("SELECT MAX(id) FROM duly_job WHERE state = '{state}'"));
+    let (explained, faults) = explained(&s, || {
+        s.duly(["status"]).stdout_has("hosts").status(3);
+        s.duly(["metrics"]).stdout_has("duly_up 1").status(0);
+        for state in ["pending", "waiting", "delayed", "running", "success"] {
+            s.duly(["why", &job(state)]).stdout_has("- ").status(0);
+        }
+    });
+    let whole: Vec<&String> = faults.iter().filter(|fault| fault.contains("is read whole")).collect();
+    assert!(explained > 30, "only {explained} statements were logged");
+    assert!(whole.is_empty(), "of {explained}:\n{whole:#?}");
+}
+
+/// How many statements `work` sends that read or change tables, and what is wrong with their plans.
+fn explained(s: &Sandbox, work: impl FnOnce()) -> (usize, Vec<String>) {
+    let _turn = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut admin = Server::shared().administrator();
     let log = format!(
         "FROM mysql.general_log WHERE user_host LIKE '{}[%' AND command_type = 'Execute'",
         s.database().value("SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)")
     );
     admin.sql("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = 1");
-    s.duly(["run"]).stderr_has("was orphaned").status(0);
+    work();
     admin.sql("SET GLOBAL general_log = 0");
-    assert_eq!(
-        s.database().value("SELECT COUNT(*) FROM duly_job WHERE name = 'hello' AND state = 'success'"),
-        "2"
-    );
 
     let query = format!("SELECT DISTINCT CONVERT(argument USING utf8mb4) AS statement {log}");
     let statements: BTreeSet<String> =
@@ -79,8 +116,7 @@ fn every_statement_of_a_tick_is_served_by_an_index_of_its_own() {
         look(&serde_json::from_str(&plan).unwrap(), false, &mut found);
         faults.extend(found.into_iter().map(|fault| format!("{fault}: {statement}")));
     }
-    assert!(explained > 20, "only {explained} statements were logged: {statements:#?}");
-    assert!(faults.is_empty(), "of {explained}:\n{}", faults.join("\n"));
+    (explained, faults)
 }
 
 /// What is wrong with a plan, or with a part of one that is read in order to be sorted.

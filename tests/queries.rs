@@ -337,6 +337,22 @@ on_every_database! {
         assert_eq!(s.duly(["list"]).stdout_has("good").status(0).stdout.lines().count(), 51);
     }
 
+    /// Seen failing with `id < ?` left out of the second half of the condition in `Store::list`, and with `<=` there.
+    fn a_long_list_is_read_in_parts_that_lack_nothing_and_repeat_nothing(s: Sandbox) {
+        s.set_jobs(JOBS);
+        s.duly(["enqueue", "--batch", "-"]).stdin(&"{\"name\": \"good\"}\n".repeat(2500)).stdout_has("\n").status(0);
+        assert_eq!(ids(&s, &["--limit", "1000000"]), (1..=2500).rev().map(|id| id.to_string()).collect::<Vec<_>>());
+        assert_eq!(ids(&s, &["--limit", "1001"]), (1500..=2500).rev().map(|id| id.to_string()).collect::<Vec<_>>());
+        let table = s.duly(["list", "--limit", "1000000"]).stdout_has("\n").status(0).stdout;
+        assert_eq!((table.lines().count(), table.matches("NAME").count()), (2501, 1));
+        // Ended ones are listed by when they ended: here 1,250 at one instant, then 1,250 at another.
+        for (at, which) in [("2026-01-01 00:00:00", "id % 2 = 0"), ("2026-01-02 00:00:00", "id % 2 = 1")] {
+            s.database().sql(&format!("UPDATE duly_job SET state = 'failed', finished_at = '{at}.000000' WHERE {which}"));
+        }
+        let by_end: Vec<String> = (1..=2500).rev().filter(|id| id % 2 == 1).chain((1..=2500).rev().filter(|id| id % 2 == 0)).map(|id| id.to_string()).collect();
+        assert_eq!(ids(&s, &["--limit", "1000000", "--state", "failed"]), by_end);
+    }
+
     fn a_list_for_people_is_a_table(s: Sandbox) {
         s.set_jobs(JOBS);
         for name in ["good", "bad", "killed", "missing"] {

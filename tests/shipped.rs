@@ -15,7 +15,10 @@ fn the_shipped_jobs_and_crontab_pass_the_check() {
     let s = Sandbox::new(Backend::Sqlite);
     fs::create_dir_all(s.path("examples")).unwrap();
     s.set_jobs(&shipped("jobs.yaml"));
-    fs::write(s.path("crontab"), shipped("crontab.example")).unwrap();
+    // Where it will be installed there is a jobs.yaml; here it is the sandbox's.
+    let crontab =
+        shipped("crontab.example").replace("/etc/duly/jobs.yaml", s.path("jobs.yaml").to_str().unwrap());
+    fs::write(s.path("crontab"), crontab).unwrap();
     let output = s.duly(["check", "--crontab", "crontab"]).stdout_has("crontab: fine").status(0);
     assert!(output.stdout.contains("scheduled"), "{output}");
 }

@@ -10,6 +10,7 @@
 
 mod claims;
 mod engines;
+mod growth;
 mod memory;
 mod peers;
 mod report;
@@ -34,8 +35,9 @@ struct Scale {
     claimed: usize,
     batch: usize,
     cleaned: usize,
-    ended: usize,
+    ended: &'static [usize],
     delayed: usize,
+    waiting: usize,
 }
 
 const WHOLE: Scale = Scale {
@@ -46,8 +48,9 @@ const WHOLE: Scale = Scale {
     claimed: 30_000,
     batch: 100_000,
     cleaned: 1_000_000,
-    ended: 5_000_000,
+    ended: &[1_000_000, 10_000_000],
     delayed: 1_000_000,
+    waiting: 100_000,
 };
 
 const QUICK: Scale = Scale {
@@ -58,8 +61,9 @@ const QUICK: Scale = Scale {
     claimed: 8000,
     batch: 30_000,
     cleaned: 50_000,
-    ended: 200_000,
+    ended: &[200_000],
     delayed: 50_000,
+    waiting: 5000,
 };
 
 /// A part, by the name that asks for it alone.
@@ -80,10 +84,7 @@ const PARTS: [Part; 11] = [
     ("memory", Bench::memory),
     ("batch", Bench::batch),
     ("clean-up", Bench::clean_up),
-    ("grown", |bench, report| {
-        bench.grow();
-        bench.grown(report);
-    }),
+    ("grown", Bench::growth),
 ];
 
 fn main() {
@@ -93,7 +94,7 @@ fn main() {
     println!(
         "A MariaDB of its own is at {}; this takes {}.",
         bench.server.port,
-        if scale.is_quick { "some minutes" } else { "a quarter of an hour" }
+        if scale.is_quick { "some minutes" } else { "half an hour" }
     );
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -346,7 +347,7 @@ impl Bench {
     }
 
     fn clean_up(&self, report: &mut Report) {
-        self.server.fill(self.scale.cleaned, "40 DAY", 0);
+        self.server.fill(self.scale.cleaned, "40 DAY", 0, 0);
         let rows = || self.server.rows("duly_job") + self.server.rows("duly_attempt");
         let before = rows();
         let longest = self.server.longest_transaction_while(|| {
@@ -361,41 +362,6 @@ impl Bench {
             ));
         });
         report.note(format!("Longest time over which one transaction of clean-up was seen, at looks some 30 ms apart: {longest:.0} ms (the target is 250 ms)."));
-    }
-
-    fn grow(&self) {
-        println!("filling: {} ended jobs, {} delayed", self.scale.ended, self.scale.delayed);
-        self.server.fill(self.scale.ended, "1 DAY", self.scale.delayed);
-    }
-
-    /// The same again with a full table, beside what it was with an empty one.
-    fn grown(&self, report: &mut Report) {
-        let with = format!(" with {} ended and {} delayed rows", self.scale.ended, self.scale.delayed);
-        let (drained, claimed) = (report.value_of("draining"), report.value_of("claim and finish"));
-        let mut reference = || timed(&mut Command::new(&self.connect));
-        let mut tick = || timed(&mut self.duly(&["run"]));
-        let [reference, tick] = Self::in_turn(self.scale.ticks / 2, [&mut reference, &mut tick]);
-        report.add(Figure::time(
-            &format!("a tick with nothing due{with}"),
-            "connect and SELECT 1, in C",
-            &tick,
-            &reference,
-            "≤ 1.5",
-        ));
-        let drain = self.drain(report, &with);
-        report.add(Figure::slower("draining, empty table over full", drained, drain));
-        let claims = self.claims(report, &with);
-        report.add(Figure::slower("claim and finish, empty table over full", claimed, claims));
-        for arguments in
-            [&["list"][..], &["list", "--state", "failed"], &["list", "--name", "hello"], &["jobs"]]
-        {
-            let runs: Vec<f64> = (0..5).map(|_| timed(&mut self.duly(arguments)).as_secs_f64()).collect();
-            report.note(format!(
-                "`duly {}`{with}: {:.1} ms.",
-                arguments.join(" "),
-                report::median(&runs) * 1000.0
-            ));
-        }
     }
 }
 
@@ -429,7 +395,7 @@ fn run(mut command: Command) {
 fn peak_memory(command: &mut Command) -> Option<f64> {
     let mut time = Command::new("/usr/bin/time");
     time.args(["-f", "%M"]).arg(command.get_program()).args(command.get_args());
-    let output = time.current_dir(command.get_current_dir()?).output().ok()?;
+    let output = time.current_dir(command.get_current_dir()?).stdout(Stdio::null()).output().ok()?;
     String::from_utf8_lossy(&output.stderr).trim().lines().last()?.parse().ok()
 }
 

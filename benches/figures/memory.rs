@@ -20,14 +20,13 @@ impl Bench {
             "a tick with four jobs that print 100 MB each, two at once",
             &["run", "--concurrency", "2"],
         );
-        self.peak(report, "`list --limit 100000`", &["list", "--limit", "100000"]);
         self.peak(report, "`list`", &["list"]);
         self.write_jobs(
             "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n",
         );
     }
 
-    fn peak(&self, report: &mut Report, what: &str, arguments: &[&str]) {
+    pub(crate) fn peak(&self, report: &mut Report, what: &str, arguments: &[&str]) {
         match peak_memory(&mut self.duly(arguments)) {
             Some(peak) => report.note(format!("Peak memory of {what}: {:.1} MiB.", peak / 1024.0)),
             None => report.note(format!("Peak memory of {what}: not measured, GNU time is not installed.")),

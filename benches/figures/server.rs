@@ -132,8 +132,12 @@ impl Server {
         self.status("Com_stmt_execute") - before
     }
 
-    /// Puts ended and delayed jobs in, with an attempt each.
-    pub(crate) fn fill(&self, ended: usize, ago: &str, delayed: usize) {
+    pub(crate) fn newest_ended(&self) -> String {
+        self.query("SELECT id FROM bench.duly_job WHERE state = 'success' ORDER BY finished_at DESC LIMIT 1")
+    }
+
+    /// Puts jobs in: ended ones with an attempt each, delayed ones, and as many that wait each for a delayed one.
+    pub(crate) fn fill(&self, ended: usize, ago: &str, delayed: usize, waiting: usize) {
         const CHUNK: usize = 200_000;
         for (count, is_ended) in [(ended, true), (delayed, false)] {
             for from in (0..count).step_by(CHUNK) {
@@ -161,6 +165,13 @@ impl Server {
                     to
                 ));
             }
+        }
+        if waiting > 0 {
+            self.sql(&format!(
+                "USE bench; SET @before = (SELECT MAX(id) FROM duly_job); INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, \
+                 attempts, max_attempts, created_at) SELECT CONCAT('job', seq % 50), '[]', 'waiting', 'default', 0, 0, UTC_TIMESTAMP(6), 0, 10, UTC_TIMESTAMP(6) \
+                 FROM seq_1_to_{waiting}; INSERT INTO duly_dependency (job_id, prerequisite_id) SELECT id, id - {waiting} FROM duly_job WHERE id > @before"
+            ));
         }
         self.sql("ANALYZE TABLE bench.duly_job");
     }

@@ -9,8 +9,12 @@ use clap_complete::Shell;
 
 use crate::job::{On, State, duration, instant};
 
+mod man;
+mod operate;
 mod shop;
 
+pub use man::ManArgs;
+pub use operate::{CrontabArgs, DaemonArgs, JobJsonArgs, MetricsArgs, StatusArgs, SystemdArgs};
 pub use shop::{
     LostOrdersAddArgs, LostOrdersArgs, LostOrdersCommand, LostOrdersListArgs, LostOrdersRemoveArgs,
     LostOrdersShowArgs, ProcessLostOrdersArgs, SessionsArgs, SessionsCommand, SessionsShowArgs,
@@ -35,9 +39,9 @@ pub struct Cli {
     /// Tell only errors on standard error
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = GLOBAL)]
     pub quiet: bool,
-    /// What to do
+    /// What to do; where it stands, if nothing is said
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// What Duly can do.
@@ -63,11 +67,19 @@ pub enum Command {
     #[command(after_help = "Example:\n  duly next nightly_export --count 10")]
     Next(NextArgs),
     /// The last jobs
-    #[command(after_help = "Example:\n  duly list --state failed --since '1 day'")]
+    #[command(after_help = "Examples:\n  duly list --state failed --since '1 day'\n  duly list --watch")]
     List(ListArgs),
     /// One job whole: attempts, prerequisites, output
     #[command(after_help = "Example:\n  duly show 42 --follow")]
     Show(ShowArgs),
+    /// Whether all is well: hosts, queues, failures, pauses; exits with 3 when something is wrong
+    #[command(
+        after_help = "Examples:\n  duly status\n  duly status --nagios      (as a monitoring plugin: one line, and 0, 1, 2 or 3)"
+    )]
+    Status(StatusArgs),
+    /// Why a job is not running, and what would start it
+    #[command(after_help = "Example:\n  duly why 42")]
+    Why(JobJsonArgs),
     /// Cancel a job; one that runs is stopped, wherever it runs
     #[command(after_help = "Example:\n  duly cancel 42")]
     Cancel(CancelArgs),
@@ -110,15 +122,36 @@ pub enum Command {
     #[command(after_help = "Examples:\n  */5 * * * * duly sessions write-stat      (in a crontab)\n  \
                             duly sessions show --since '1 day'")]
     Sessions(SessionsArgs),
+    /// Figures for Prometheus: queues, ends, durations, hosts, the database
+    #[command(after_help = "Examples:\n  duly metrics\n  \
+                            * * * * * duly metrics --textfile /var/lib/prometheus/node-exporter/duly.prom      (in a crontab)")]
+    Metrics(MetricsArgs),
     /// Create or update the tables
     #[command(after_help = "Example:\n  duly migrate --dry-run")]
     Migrate(MigrateArgs),
+    /// Ticks without cron, until SIGTERM: for containers and service managers
+    #[command(after_help = "Examples:\n  duly daemon\n  duly daemon --interval 5s --queue mail")]
+    Daemon(DaemonArgs),
     /// Check jobs.yaml, and a crontab, without a database
     #[command(after_help = "Example:\n  crontab -l | duly check --crontab -")]
     Check(CheckArgs),
+    /// Print the lines that let cron tick
+    #[command(after_help = "Examples:\n  (crontab -l; duly crontab --every 15s) | crontab -\n  \
+                            duly crontab --user www-data > /etc/cron.d/duly")]
+    Crontab(CrontabArgs),
+    /// Print the units that let systemd tick: a service with a timer, or a daemon
+    #[command(
+        after_help = "Examples:\n  duly systemd --user www-data --into /etc/systemd/system\n  duly systemd --daemon"
+    )]
+    Systemd(SystemdArgs),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  duly completions bash > /etc/bash_completion.d/duly")]
     Completions(CompletionsArgs),
+    /// Print a page of the manual, or write all of them into a folder
+    #[command(
+        after_help = "Examples:\n  duly man run-job | man -l -\n  duly man --folder /usr/local/share/man/man1"
+    )]
+    Man(ManArgs),
     /// Become a command that ends with the process that started it; Duly calls this itself
     #[command(hide = true)]
     Bound(BoundArgs),
@@ -259,11 +292,14 @@ pub struct ListArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub since: Option<Duration>,
     /// Jobs at most
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
     /// As JSON
     #[arg(long)]
     pub json: bool,
+    /// Stay on the terminal, look again every 10 seconds, and act by keys: ? tells which
+    #[arg(long, short, conflicts_with = "json")]
+    pub watch: bool,
 }
 
 /// Arguments of `show`.

@@ -1,15 +1,10 @@
 //! `duly check`: jobs.yaml, and a crontab, without a database.
 
-use std::fs;
-use std::io::Read as _;
-use std::path::Path;
+use anyhow::Result;
 
-use anyhow::{Context as _, Result};
-use clap::Parser as _;
-
-use super::{Context, Usage, one_line};
-use crate::cli::{CheckArgs, Cli, Command};
-use crate::config::{Config, crontab};
+use super::Context;
+use super::check_crontab::check_crontab;
+use crate::cli::CheckArgs;
 use crate::exit_code::ExitCode;
 use crate::job::{Action, Definition};
 use crate::process::command::CommandLine;
@@ -46,54 +41,4 @@ fn doubt(definition: &Definition) -> Option<String> {
         input: None,
     };
     command.check().err().map(|why| format!("on this host {why}"))
-}
-
-fn check_crontab(path: &Path, config: &Config) -> Result<ExitCode> {
-    let what = || format!("cannot read the crontab `{}`", path.display());
-    let text = if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).with_context(what)?;
-        text
-    } else {
-        fs::read_to_string(path).with_context(what)?
-    };
-    let parsed = crontab::parse(&text);
-    let mut problems: Vec<(usize, String)> =
-        parsed.problems.iter().map(|problem| (problem.line, problem.message.clone())).collect();
-    for entry in &parsed.entries {
-        if let Some(args) = &entry.duly_args
-            && let Err(problem) = check_arguments(args, config)
-        {
-            problems.push((entry.line, problem));
-        }
-    }
-    problems.sort();
-    if problems.is_empty() {
-        render::answer(&format!("{}: fine", path.display()))?;
-        return Ok(ExitCode::Success);
-    }
-    let lines: Vec<String> =
-        problems.iter().map(|(line, problem)| format!("{}:{line}: {problem}", path.display())).collect();
-    Err(Usage(lines.join("; ")).into())
-}
-
-/// Whether this program would take the arguments.
-fn check_arguments(args: &[String], config: &Config) -> Result<(), String> {
-    let words = std::iter::once("duly".to_owned()).chain(args.iter().cloned());
-    let cli = match Cli::try_parse_from(words) {
-        Ok(cli) => cli,
-        Err(err) => return Err(one_line(&err)),
-    };
-    let name = match &cli.command {
-        Command::RunJob(args) => Some(&args.name),
-        Command::Start(args) => Some(&args.name),
-        Command::Enqueue(args) => args.name.as_ref(),
-        _ => None,
-    };
-    match name {
-        Some(name) if cli.config.is_none() && config.definition(name).is_none() => {
-            Err(config.unknown_definition(name))
-        }
-        _ => Ok(()),
-    }
 }

@@ -3,36 +3,65 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 
 use super::Context;
 use crate::cli::ListArgs;
 use crate::exit_code::ExitCode;
 use crate::job::{State, duration};
 use crate::render::{self, Style, Table, utc_time};
-use crate::store::{Job, ListFilter};
+use crate::store::{Job, ListFilter, Store};
+
+/// Jobs read and shown at once: a list of a million rows takes no more memory than one of a thousand.
+const PAGE: u32 = 1000;
+
+pub(super) const HEADINGS: [&str; 8] =
+    ["ID", "NAME", "STATE", "QUEUE", "ATTEMPT", "AT (UTC)", "TOOK", "RESULT"];
 
 pub(super) fn run(context: &Context, args: ListArgs) -> Result<ExitCode> {
-    let (_, mut store) = context.open()?;
     let filter = ListFilter {
         state: args.state,
         queue: args.queue,
         name: args.name,
         since: args.since,
+        after: None,
         limit: args.limit,
     };
-    let jobs = store.list(&filter).context("cannot list jobs")?;
-    if args.json {
-        let list: Value = jobs.iter().map(render::json::job).collect();
-        render::answer(&render::json::text(&list))?;
-        return Ok(ExitCode::Success);
+    if args.watch {
+        return super::watch::run(context, filter);
     }
-    let mut table = Table::new(&["ID", "NAME", "STATE", "QUEUE", "ATTEMPT", "AT (UTC)", "TOOK", "RESULT"]);
-    for job in &jobs {
-        table.row(as_row(job));
-    }
-    render::answer(&table.text())?;
+    let (_, mut store) = context.open()?;
+    print(&mut store, filter, args.json)?;
     Ok(ExitCode::Success)
+}
+
+/// Reads and shows the list in parts.
+fn print(store: &mut Store, mut filter: ListFilter, as_json: bool) -> Result<()> {
+    let mut left = filter.limit;
+    let mut array = render::json::Array::default();
+    let mut table = Table::new(&HEADINGS);
+    loop {
+        filter.limit = left.min(PAGE);
+        let jobs = store.list(&filter).context("cannot list jobs")?;
+        let count = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        left = left.saturating_sub(count);
+        let is_last = left == 0 || count < filter.limit;
+        if as_json {
+            let part = jobs.iter().map(|job| array.element(&render::json::job(job))).collect::<String>();
+            render::answer_part(&part)?;
+        } else if filter.after.is_none() || !jobs.is_empty() {
+            for job in &jobs {
+                table.row(as_row(job));
+            }
+            render::answer(&table.text())?;
+            table = table.following();
+        }
+        let Some(last) = jobs.last().filter(|_| !is_last) else { break };
+        filter.after = Some(last.into());
+    }
+    if as_json {
+        render::answer_part(array.end())?;
+    }
+    Ok(())
 }
 
 pub(super) const fn style(state: State) -> Style {
@@ -45,7 +74,7 @@ pub(super) const fn style(state: State) -> Style {
     }
 }
 
-fn as_row(job: &Job) -> [(String, Style); 8] {
+pub(super) fn as_row(job: &Job) -> [(String, Style); 8] {
     let at = match job.state {
         State::Delayed | State::Waiting => job.run_at,
         _ => job.finished_at.or(job.started_at).or(job.run_at).or(job.created_at),

@@ -12,6 +12,8 @@ use crate::store::MigrationState;
 pub(super) fn run(context: &Context, args: &MigrateArgs) -> Result<ExitCode> {
     let config = context.config()?;
     let mut store = runner::connect(&config)?;
+    // To change a large table takes as long as it takes.
+    store.set_limit(None);
     let cannot = || format!("cannot read the schema of {}", config.database);
     let states = store.migrations().with_context(cannot)?;
     let is_known = |state: &MigrationState| !state.sql.is_empty();

@@ -3,15 +3,20 @@
 mod bound;
 mod cancel;
 mod check;
+mod check_crontab;
 mod child;
 mod clean_up;
 mod completions;
+mod crontab;
+mod daemon;
 mod dependent;
 mod enqueue;
 mod graph;
 mod jobs;
 mod list;
 mod lost_orders;
+mod man;
+mod metrics;
 mod migrate;
 mod next;
 mod pause;
@@ -25,7 +30,13 @@ mod run_job;
 mod sessions;
 mod shop_job;
 mod show;
+mod stand;
 mod start;
+mod status;
+mod status_answer;
+mod systemd;
+mod watch;
+mod why;
 
 use std::io::Write as _;
 
@@ -54,6 +65,8 @@ struct Refused(String);
 /// What every command starts from.
 struct Context {
     options: LoadOptions,
+    /// What was said about the log, for a process that is started with the same.
+    log_options: Vec<String>,
 }
 
 impl Context {
@@ -95,7 +108,10 @@ fn one_line(err: &clap::Error) -> String {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .filter(|line| !line.is_empty());
     let joined: Vec<&str> = lines.collect();
-    joined.join(" ").trim_start_matches("error: ").to_owned()
+    let text = joined.join(" ").trim_start_matches("error: ").to_owned();
+    // Most say what is expected; one that does not is left with a place to look.
+    let has_step = ["expected", "tip:", "possible values"].iter().any(|step| text.contains(step));
+    if has_step { text } else { format!("{text}; `duly --help` and `duly COMMAND --help` have examples") }
 }
 
 /// Carries out one command.
@@ -104,8 +120,12 @@ fn one_line(err: &clap::Error) -> String {
 ///
 /// Whatever stopped it; [`explain`] turns that into a line and an exit code.
 pub fn dispatch(cli: Cli) -> Result<ExitCode> {
-    let context = Context { options: LoadOptions { path: cli.config, database_url: cli.database_url } };
-    match cli.command {
+    let mut log_options = vec!["--verbose".to_owned(); usize::from(cli.verbose)];
+    log_options.extend(cli.quiet.then(|| "--quiet".to_owned()));
+    let context =
+        Context { options: LoadOptions { path: cli.config, database_url: cli.database_url }, log_options };
+    let Some(command) = cli.command else { return stand::run(&context) };
+    match command {
         Command::Run(args) => run::run(&context, args),
         Command::RunJob(args) => run_job::run(&context, args),
         Command::Enqueue(args) => enqueue::run(&context, args),
@@ -114,6 +134,8 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Next(args) => next::run(&context, &args),
         Command::List(args) => list::run(&context, args),
         Command::Show(args) => show::run(&context, &args),
+        Command::Status(args) => status::run(&context, &args),
+        Command::Why(args) => why::run(&context, &args),
         Command::Cancel(args) => cancel::run(&context, &args),
         Command::Retry(args) => retry::run(&context, &args),
         Command::Child(args) => child::run(&context, args),
@@ -126,9 +148,14 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::ProcessLostOrders(args) => process_lost_orders::run(&context, &args),
         Command::LostOrders(args) => lost_orders::run(&context, args),
         Command::Sessions(args) => sessions::run(&context, &args),
+        Command::Metrics(args) => metrics::run(&context, &args),
         Command::Migrate(args) => migrate::run(&context, &args),
+        Command::Daemon(args) => daemon::run(&context, &args),
         Command::Check(args) => check::run(&context, &args),
+        Command::Crontab(args) => crontab::run(&context, &args),
+        Command::Systemd(args) => systemd::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Bound(args) => bound::run(&args),
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn run(context: &Context, args: ResumeArgs) -> Result<ExitCode> {
     let (config, mut store) = context.open()?;
     let (scope, what) = pause::scope(&config, args.scope)?;
     if !store.resume(&scope).with_context(|| format!("cannot resume {what}"))? {
-        return Err(Refused(format!("{what} is not paused")).into());
+        return Err(Refused(format!("{what} is not paused; `duly status` shows what is")).into());
     }
     render::answer(&format!("{what} goes on"))?;
     Ok(ExitCode::Success)

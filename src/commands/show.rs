@@ -50,11 +50,24 @@ pub(super) fn run(context: &Context, args: &ShowArgs) -> Result<ExitCode> {
         render::answer(&render::json::text(&value))?;
         return Ok(ExitCode::Success);
     }
-    let mut text = head(&job);
-    text.push_str(&graph::draw(store, args.id)?);
-    attempts_and_output(&mut text, &attempts, &outputs, &job);
-    render::answer(&text)?;
+    render::answer(&in_words(store, &job, &attempts, &outputs)?)?;
     Ok(ExitCode::Success)
+}
+
+/// Job `id` whole, for people; and whether it has ended.
+pub(super) fn page(store: &mut Store, id: i64) -> Result<(String, bool)> {
+    let job = find(store, id)?;
+    let cannot = || format!("cannot read job {id}");
+    let attempts = store.attempts(id).with_context(cannot)?;
+    let outputs = store.outputs(id).with_context(cannot)?;
+    Ok((in_words(store, &job, &attempts, &outputs)?, job.state.is_ended()))
+}
+
+fn in_words(store: &mut Store, job: &Job, attempts: &[AttemptRow], outputs: &[OutputRow]) -> Result<String> {
+    let mut text = head(job);
+    text.push_str(&graph::draw(store, job.id)?);
+    attempts_and_output(&mut text, attempts, outputs, job);
+    Ok(text)
 }
 
 fn find(store: &mut Store, id: i64) -> Result<Job> {
@@ -133,10 +146,13 @@ fn output(text: &mut String, outputs: &[OutputRow], fence: i64) {
 /// Shows new output until the job ends; exits with 3 when it ended badly.
 fn follow(store: &mut Store, id: i64) -> Result<ExitCode> {
     let mut shown: BTreeMap<i64, String> = BTreeMap::new();
+    let mut latest = 0;
     loop {
         let job = find(store, id)?;
         // Read after the state: what an ended job printed is complete.
-        for output in store.outputs(id).with_context(|| format!("cannot read job {id}"))? {
+        // What earlier attempts printed was complete when the next one began.
+        for output in store.outputs_from(id, latest).with_context(|| format!("cannot read job {id}"))? {
+            latest = output.fence;
             let before = shown.entry(output.fence).or_default();
             match output.body.strip_prefix(before.as_str()) {
                 Some(new) => render::answer_part(&harmless(new))?,

@@ -16,6 +16,8 @@ pub struct Crontab {
     pub entries: Vec<Entry>,
     /// What is wrong with it, in the order of the file.
     pub problems: Vec<CrontabProblem>,
+    /// The last `PATH=…` in it.
+    pub path: Option<String>,
 }
 
 /// A line that starts something.
@@ -31,7 +33,11 @@ pub struct Entry {
     pub command: String,
     /// How long it waits before it does anything else: `sleep 15; …`.
     pub sleep: Option<Duration>,
-    /// The words after `duly`, where that is what is started.
+    /// Where it changes to before: `cd /srv && …`.
+    pub folder: Option<String>,
+    /// The word for `duly` itself, where that is what is started.
+    pub program: Option<String>,
+    /// The words after it.
     pub duly_args: Option<Vec<String>>,
 }
 
@@ -68,6 +74,8 @@ pub fn parse_as(text: &str, form: Form) -> Crontab {
     for (line, content) in (1..).zip(text.lines()) {
         if let Some((schedule, rest)) = split_schedule(content) {
             crontab.read_entry(line, &schedule, rest, form);
+        } else if let Some((name, value)) = variable(content) {
+            crontab.read_variable(line, name, value);
         }
     }
     crontab.report_twins();
@@ -101,11 +109,18 @@ fn split_schedule(line: &str) -> Option<(String, &str)> {
 }
 
 fn is_variable(line: &str) -> bool {
-    let Some((name, _)) = line.split_once('=') else { return false };
-    let name = name.trim().trim_matches(['"', '\'']);
-    !name.is_empty()
+    variable(line).is_some()
+}
+
+/// Name and value of a line that sets a variable.
+fn variable(line: &str) -> Option<(&str, &str)> {
+    const QUOTES: [char; 2] = ['"', '\''];
+    let (name, value) = line.split_once('=')?;
+    let name = name.trim().trim_matches(QUOTES);
+    let is_name = !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    is_name.then(|| (name, value.trim().trim_matches(QUOTES)))
 }
 
 /// Whether a command seems to follow a user: `root duly run`, but not `duly run` or `php bin/console`.
@@ -119,12 +134,25 @@ fn has_user(rest: &str) -> bool {
     let is_name = user.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && user.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c));
     let starts_something = program.contains('/') || PROGRAMS.contains(&program.trim_start_matches('('));
-    is_name && !PROGRAMS.contains(&user) && starts_something
+    // A user may well be called as the program: `duly duly run`.
+    is_name && (user == "duly" || !PROGRAMS.contains(&user)) && starts_something
 }
 
 impl Crontab {
     fn problem(&mut self, line: usize, message: impl Into<String>) {
         self.problems.push(CrontabProblem { line, message: message.into() });
+    }
+
+    fn read_variable(&mut self, line: usize, name: &str, value: &str) {
+        match name {
+            "PATH" => self.path = Some(value.to_owned()),
+            "MAILTO" if value.is_empty() => self.problem(
+                line,
+                "nobody gets what cron would mail, so nobody would see a failure; name somebody, or let the lines end with \
+                 `2>&1 | logger -t duly`",
+            ),
+            _ => {}
+        }
     }
 
     fn read_entry(&mut self, line: usize, schedule: &str, rest: &str, form: Form) {
@@ -162,15 +190,29 @@ impl Crontab {
                 "sleeps for a minute or longer though it starts each minute; sleep for less than 60",
             );
         }
-        let duly = segments.iter().find_map(|segment| Some((segment, duly_args(segment)?)));
+        let duly = segments.iter().find_map(|segment| Some((segment, duly_words(segment)?)));
         if duly.as_ref().is_some_and(|(segment, _)| segment.discards_errors()) {
             self.problem(
                 line,
                 "throws error messages away, so nobody would see a failure; remove the redirection",
             );
         }
-        let duly_args = duly.map(|(_, args)| args);
-        self.entries.push(Entry { line, schedule: schedule.to_owned(), user, command, sleep, duly_args });
+        let folder =
+            segments.iter().take_while(|segment| duly_words(segment).is_none()).filter_map(folder_of).last();
+        let (program, duly_args) = match duly.map(|(_, words)| words.to_vec()) {
+            Some(words) => (words.first().cloned(), Some(words.into_iter().skip(1).collect())),
+            None => (None, None),
+        };
+        self.entries.push(Entry {
+            line,
+            schedule: schedule.to_owned(),
+            user,
+            command,
+            sleep,
+            folder,
+            program,
+            duly_args,
+        });
     }
 
     /// Two lines that do the same at the same time: a slip, mostly a forgotten `sleep`.
@@ -261,9 +303,18 @@ fn sleep_of(segment: &Segment) -> Option<Duration> {
     }
 }
 
-/// The words after the program `duly`, which may stand behind another such as `nice` or `flock`.
-fn duly_args(segment: &Segment) -> Option<Vec<String>> {
-    const NEITHER: [&str; 8] = ["cd", "test", "[", "echo", "ls", "mkdir", "rm", "cat"];
+/// Where `cd /srv` goes.
+fn folder_of(segment: &Segment) -> Option<String> {
+    match &segment.words[..] {
+        [cd, folder] if cd == "cd" => Some(folder.clone()),
+        _ => None,
+    }
+}
+
+/// The program `duly` and the words after it; it may stand behind another such as `nice` or `flock`.
+fn duly_words(segment: &Segment) -> Option<&[String]> {
+    const NEITHER: [&str; 11] =
+        ["cd", "test", "[", "echo", "ls", "mkdir", "rm", "cat", "install", "chown", "chmod"];
     let words = &segment.words;
     if words.first().is_none_or(|first| NEITHER.contains(&shell::file_name(first))) {
         return None;
@@ -273,5 +324,5 @@ fn duly_args(segment: &Segment) -> Option<Vec<String>> {
     let found = words.iter().position(is_duly)?;
     // `flock /run/duly duly run`: the first is the lock.
     let program = if words.get(found + 1).is_some_and(is_duly) { found + 1 } else { found };
-    Some(words[program + 1..].to_vec())
+    Some(&words[program..])
 }

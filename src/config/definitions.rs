@@ -1,9 +1,9 @@
 //! All that is declared, in the order of the file and by name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::nearest::nearest;
-use crate::job::{Action, Builtin, Definition, fnv1a};
+use crate::job::{Action, Builtin, Definition, fnv1a, is_hook};
 
 /// Names listed at most when none of them is meant.
 const LISTED: usize = 10;
@@ -29,8 +29,8 @@ impl Definitions {
         self.by_name.get(name).map(|at| &self.list[*at]).or_else(|| self.unlisted.get(name))
     }
 
-    /// Every name that [`Definitions::get`] knows.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    /// Every name that [`Definitions::get`] knows, in no order.
+    pub fn all_names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().chain(self.unlisted.keys()).map(String::as_str)
     }
 
@@ -95,6 +95,14 @@ impl Definitions {
         parts.sort_unstable();
         let hash = fnv1a(parts.concat().as_bytes());
         format!("{hash:016x}")
+    }
+}
+
+impl Definitions {
+    /// Every name whose jobs can be executed: entries of the file and commands of the shop, not hooks; in order.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        let all = self.list.iter().chain(self.unlisted.values());
+        all.map(|definition| definition.name.as_str()).filter(|name| !is_hook(name)).collect()
     }
 }
 

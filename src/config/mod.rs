@@ -8,6 +8,7 @@ pub mod crontab;
 mod database_url;
 mod definitions;
 mod error;
+pub mod installed;
 mod lines;
 mod nearest;
 mod node;
@@ -21,7 +22,7 @@ mod validate;
 mod validate_jobs;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub use error::ConfigError;
 pub use shop::{LostOrders, RefreshCache, Step};
 
 use crate::job::shop::SessionTable;
+use crate::job::why::Here;
 use crate::job::{Builtin, Definition, State};
 use settings::Environment;
 use source::Source;
@@ -154,6 +156,25 @@ impl Config {
         self.definitions.get(name)
     }
 
+    /// What this configuration has to do with whether a job of `name` in `queue` runs; what is to be found out from this host's
+    /// processes is left open.
+    #[must_use]
+    pub fn here(&self, name: &str, queue: Option<&str>) -> Here {
+        let definition = self.definition(name);
+        let queue = queue.or(definition.map(|definition| definition.queue.as_str()));
+        Here {
+            config: self.path.display().to_string(),
+            declared_queue: definition.map(|definition| definition.queue.clone()),
+            is_enabled: definition.is_some_and(|definition| definition.enabled),
+            queues: self.queues.clone(),
+            limits: (
+                queue.and_then(|queue| self.queue_limits.get(queue).copied()),
+                definition.and_then(|definition| definition.concurrency),
+            ),
+            ..Here::default()
+        }
+    }
+
     /// The folder of jobs.yaml, where commands are started that say no other.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -171,6 +192,12 @@ impl Config {
     pub fn unknown_definition(&self, name: &str) -> String {
         let hint = self.definitions.hint(name);
         format!("no job is called `{}` in {}; {hint}", error::one_line(name), self.path.display())
+    }
+
+    /// Every name whose jobs this configuration can execute, hooks left out, in order.
+    #[must_use]
+    pub fn declared_names(&self) -> BTreeSet<&str> {
+        self.definitions.names()
     }
 
     /// Changes when, and only when, the set of schedules that make jobs changes; the same on every host.

@@ -58,13 +58,29 @@ macro_rules! section {
     };
 }
 
+/// What `database` says.
+pub(super) struct DatabaseText(pub(super) String);
+
+impl Read for DatabaseText {
+    fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match node {
+            Node::Text(text) => Some(Self(text)),
+            // Its parts, as other programs have them, or whatever else.
+            other => reader.wrong_kind(
+                &other,
+                "one URL, such as mysql://user:password@host:3306/shop, or the path of a SQLite file",
+            ),
+        }
+    }
+}
+
 /// Any number of things, and attempts, where no smaller bound is natural.
 type Count = Whole<1, 1_000_000>;
 
 section! {
     /// The whole file.
     File {
-        database: String,
+        database: DatabaseText,
         runner: Runner,
         queues: Named<Queue>,
         defaults: Defaults,

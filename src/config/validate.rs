@@ -44,7 +44,7 @@ pub(super) fn config(
     let mut reader = Reader::new(yaml);
     let raw = File::read(node, &mut reader).unwrap_or_default();
     // Its form is checked even where something else wins.
-    let in_file = database(raw.database.as_deref(), folder, &mut reader);
+    let in_file = database(raw.database.as_ref().map(|text| text.0.as_str()), folder, &mut reader);
     let (queues, queue_limits) = queues(raw.queues, &mut reader);
     let runner = runner(raw.runner.unwrap_or_default(), folder, environment, &mut reader);
     let retention = retention(raw.retention.unwrap_or_default());

@@ -15,6 +15,8 @@ mod builtin;
 mod definition;
 pub mod duration;
 mod expression;
+pub mod health;
+mod host;
 pub mod instant;
 mod outcome;
 mod retry;
@@ -22,6 +24,7 @@ mod schedule;
 pub mod shop;
 mod state;
 mod text;
+pub mod why;
 mod zone;
 
 pub use builtin::Builtin;
@@ -30,6 +33,7 @@ pub use definition::{
     parse_params,
 };
 pub use expression::Expression;
+pub use host::{Declares, Host, SILENT};
 pub use outcome::Outcome;
 pub use retry::{Backoff, Verdict, verdict};
 pub use schedule::{CatchUp, MAX_OCCURRENCES, Occurrences, Overlap, Schedule, ScheduleError, Trigger};

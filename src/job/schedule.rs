@@ -245,9 +245,33 @@ fn problem(expression: &str, told: &str) -> String {
     if !(5..=6).contains(&fields) {
         return format!("it has {fields} field{}", if fields == 1 { "" } else { "s" });
     }
+    if let Some((place, found, expected)) = wrong_field(expression) {
+        return format!("its {place} `{found}` is none; expected {expected}");
+    }
     let own = told.rsplit_once("error: ").map_or(told, |(_, own)| own).trim_end_matches('.');
     let mut letters = own.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// The fields, and what may be in each.
+const FIELDS: [(&str, &str); 6] = [
+    ("second", "0 to 59"),
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, or L, or 15W"),
+    ("month", "1 to 12, or JAN to DEC"),
+    ("weekday", "0 to 7 (0 and 7 are Sunday), or SUN to SAT"),
+];
+
+/// The first field that would not do either if all others were `*`: what it is, what it says, what may be in it.
+fn wrong_field(expression: &str) -> Option<(&'static str, &str, &'static str)> {
+    let fields: Vec<&str> = expression.split_whitespace().collect();
+    let places = &FIELDS[FIELDS.len().checked_sub(fields.len())?..];
+    fields.iter().zip(places).enumerate().find_map(|(at, (found, (place, expected)))| {
+        let mut alone = vec!["*"; fields.len()];
+        alone[at] = found;
+        Expression::parse(&alone.join(" ")).is_err().then_some((*place, *found, *expected))
+    })
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl FromStr for On {
         [Self::Success, Self::Failure, Self::Always, Self::Finished]
             .into_iter()
             .find(|on| on.as_str() == word)
-            .ok_or_else(|| format!("`{word}` is not one of success, failure, always, finished"))
+            .ok_or_else(|| format!("`{word}` is no end; expected success, failure, always or finished"))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// Time since boot, suspension included.
@@ -15,4 +17,11 @@ pub fn since_boot() -> Duration {
 #[must_use]
 pub fn wall_seconds() -> i64 {
     clock_gettime(ClockId::Realtime).tv_sec
+}
+
+/// This host's clock, to be shown beside the database's: nothing is decided by it.
+#[must_use]
+pub fn host_time() -> DateTime<Utc> {
+    #[expect(clippy::disallowed_methods, reason = "only shown")]
+    Utc::now()
 }

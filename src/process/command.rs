@@ -95,16 +95,25 @@ impl CommandLine {
             };
         }
         let path = self.env.get("PATH").map(OsString::from).or_else(own_path).unwrap_or_default();
-        let found = std::env::split_paths(&path)
-            .map(|folder| self.cwd.join(folder).join(name))
-            .find(|candidate| usable(candidate).is_ok());
-        found.ok_or_else(|| {
+        found_in(&path, &self.cwd, name).ok_or_else(|| {
             format!(
                 "there is no program `{name}` in its PATH ({}); name it with its folder",
                 path.to_string_lossy()
             )
         })
     }
+}
+
+/// Where a program is, looked for in the folders of `path` as a shell does.
+#[must_use]
+pub fn find_in(path: &str, name: &str) -> Option<PathBuf> {
+    found_in(path.as_ref(), Path::new("/"), name)
+}
+
+fn found_in(path: &std::ffi::OsStr, cwd: &Path, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        .map(|folder| cwd.join(folder).join(name))
+        .find(|candidate| usable(candidate).is_ok())
 }
 
 /// A file in memory with these bytes, to be read from its beginning. A pipe would need somebody to write to it, who waits for

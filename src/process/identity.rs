@@ -34,3 +34,12 @@ pub fn new_owner() -> String {
 pub fn who() -> String {
     format!("user {} on {}", rustix::process::getuid().as_raw(), host())
 }
+
+/// Whether a program of one of these names runs on this host.
+#[must_use]
+pub fn is_running(names: &[&str]) -> bool {
+    super::stop::all_processes().any(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        names.contains(&name.trim())
+    })
+}

@@ -6,19 +6,23 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal};
 
+use super::clock::wall_seconds;
 use super::identity::boot_id;
 use super::slots::PLAIN_FILE;
 use super::stop::{Stat, all_processes, group_members, signal_group};
 
 /// Bytes per line; a line says at most four numbers of at most twenty digits.
 const LINE: usize = 96;
+
+/// How old, in seconds, a file that is being made may be; it takes no longer than to write it.
+const UNFINISHED: i64 = 60;
 
 /// How far the kernel's start time of a process may be from the one noted down.
 const SAME_START: Duration = Duration::from_millis(500);
@@ -121,6 +125,13 @@ pub fn dead_runners(folder: &Path) -> Vec<DeadRunner> {
         .collect()
 }
 
+/// Whether runner `owner` is alive; `None` where it has no ledger in `folder`: it is another host's, or was tidied up after.
+#[must_use]
+pub fn is_alive(folder: &Path, owner: &str) -> Option<bool> {
+    let file = File::open(folder.join(format!("runner-{owner}"))).ok()?;
+    super::slots::try_lock(&file).ok().map(|is_free| !is_free)
+}
+
 fn read_dead(path: PathBuf, owner: String) -> Option<DeadRunner> {
     let lock = OpenOptions::new().read(true).write(true).custom_flags(PLAIN_FILE).open(&path).ok()?;
     if !lock.metadata().ok()?.is_file() {
@@ -177,6 +188,34 @@ impl DeadRunner {
 #[must_use]
 pub fn output_path(folder: &Path, job: i64, fence: i64) -> PathBuf {
     folder.join(format!("{job}-{fence}.out"))
+}
+
+/// The executions whose output files are in `folder`, job and fence: those under way, and what dead runners have left.
+#[must_use]
+pub fn output_files(folder: &Path) -> Vec<(i64, i64)> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let parse = |name: &str| {
+        let (job, fence) = name.strip_suffix(".out")?.split_once('-')?;
+        Some((job.parse().ok()?, fence.parse().ok()?))
+    };
+    entries.flatten().filter_map(|entry| parse(entry.file_name().to_str()?)).collect()
+}
+
+/// Removes files that were being made when their maker died; what is younger may still have one.
+pub fn remove_unfinished(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_unfinished =
+            ["making-", "writing-"].iter().any(|start| name.to_string_lossy().starts_with(start));
+        let made = entry.metadata().map_or(i64::MAX, |found| found.mtime());
+        if is_unfinished
+            && wall_seconds().saturating_sub(made) > UNFINISHED
+            && fs::remove_file(entry.path()).is_ok()
+        {
+            log::debug!("removed {}, which was never finished", entry.path().display());
+        }
+    }
 }
 
 /// Ends what a runner on this host has under way for `job`, though that runner may be alive and stopped.

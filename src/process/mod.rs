@@ -25,5 +25,6 @@ pub mod signals;
 pub mod slots;
 pub mod state_dir;
 pub mod stop;
+pub mod ticks;
 
-pub use identity::{boot_id, host, new_owner, who};
+pub use identity::{boot_id, host, is_running, new_owner, who};

@@ -66,6 +66,16 @@ impl Slots {
     }
 }
 
+/// How many of a host's `total` slots are free at this moment, for people: nothing is created. Each is tried for an instant.
+#[must_use]
+pub fn free(folder: &Path, total: usize) -> usize {
+    let is_taken = |number: &usize| {
+        let file = File::open(folder.join(format!("slot-{number}"))).ok();
+        file.is_some_and(|file| matches!(try_lock(&file), Ok(false)))
+    };
+    total - (0..total).filter(is_taken).count()
+}
+
 /// Locks `file` until it is closed, unless another process has it locked.
 ///
 /// # Errors
@@ -88,7 +98,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut one, mut other) = (Slots::new(folder.path(), 3), Slots::new(folder.path(), 3));
         assert_eq!(one.take(2).unwrap(), 2);
+        assert_eq!(free(folder.path(), 3), 1);
         assert_eq!(other.take(3).unwrap(), 1);
+        assert_eq!((free(folder.path(), 3), free(&folder.path().join("none"), 3)), (0, 3));
         one.keep(0);
         assert_eq!(other.take(3).unwrap(), 3);
         assert_eq!(one.take(1).unwrap(), 0);

@@ -16,10 +16,38 @@ pub fn prepare(state_dir: &Path, database: &str) -> Result<PathBuf, String> {
     create(state_dir)?;
     require_own(state_dir)?;
     require_safe_way(state_dir)?;
-    let folder = state_dir.join(format!("{:016x}", crate::job::fnv1a(database.as_bytes())));
+    let folder = locate(state_dir, database);
     create(&folder)?;
     require_own(&folder)?;
     Ok(folder)
+}
+
+/// Where [`prepare`] puts that folder.
+#[must_use]
+pub fn locate(state_dir: &Path, database: &str) -> PathBuf {
+    state_dir.join(format!("{:016x}", crate::job::fnv1a(database.as_bytes())))
+}
+
+/// Whether a tick could write what it has to in the folder, with room for `jobs` at once: tries it.
+///
+/// # Errors
+///
+/// One line that says what is wrong, where the folder is there; a tick makes one that is not.
+pub fn try_writing(folder: &Path, jobs: usize) -> Result<(), String> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    require_own(folder)?;
+    let path = folder.join(format!("trying-{}", std::process::id()));
+    // Zeros would do for a file system that counts blocks, not for one that compresses.
+    let tried = fs::write(&path, vec![b'.'; 4096 + 96 * jobs]);
+    let removed = fs::remove_file(&path);
+    tried.and(removed).map_err(|err| {
+        format!(
+            "cannot write in the state folder `{}`: {err}; make room, or set runner.state_dir",
+            folder.display()
+        )
+    })
 }
 
 fn create(folder: &Path) -> Result<(), String> {

@@ -24,6 +24,28 @@ pub fn text(value: &Value) -> String {
     safe
 }
 
+/// An array that is written element by element, as [`text`] would write it whole.
+#[derive(Debug, Default)]
+pub struct Array {
+    has_elements: bool,
+}
+
+impl Array {
+    /// The next element, with what stands before it.
+    #[must_use]
+    pub fn element(&mut self, value: &Value) -> String {
+        let before = if self.has_elements { ",\n  " } else { "[\n  " };
+        self.has_elements = true;
+        format!("{before}{}", text(value).trim_end().replace('\n', "\n  "))
+    }
+
+    /// What stands after the last element.
+    #[must_use]
+    pub const fn end(&self) -> &'static str {
+        if self.has_elements { "\n]\n" } else { "[]\n" }
+    }
+}
+
 /// A time as RFC 3339 with `Z`.
 #[must_use]
 pub fn time(at: Option<DateTime<Utc>>) -> Value {
@@ -60,17 +82,26 @@ pub fn edges(edges: &[Edge]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::text;
+    use super::*;
+
+    #[test]
+    fn an_array_in_parts_is_as_one_that_is_written_whole() {
+        for elements in [vec![], vec![json!({})], vec![json!({"a": ["x\ny", 1]}), json!([[]]), json!("\n")]] {
+            let mut array = Array::default();
+            let parts: String = elements.iter().map(|value| array.element(value)).collect();
+            assert_eq!(parts + array.end(), text(&Value::from(elements)));
+        }
+    }
 
     /// Seen failing with `text` giving what `serde_json` writes.
     #[test]
     fn what_a_terminal_would_obey_is_escaped_and_stays_the_same_value() {
-        let value = serde_json::json!({ "a": "\u{1b}[2J \u{9b}31m \u{7f} \u{202e} \u{e0041} \n ü ✓ 😀" });
+        let value = json!({ "a": "\u{1b}[2J \u{9b}31m \u{7f} \u{202e} \u{e0041} \n ü ✓ 😀" });
         let text = text(&value);
         assert!(
             !text.contains(['\u{1b}', '\u{9b}', '\u{7f}', '\u{202e}']) && text.contains("ü ✓ 😀"),
             "{text}"
         );
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 }

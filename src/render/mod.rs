@@ -2,13 +2,16 @@
 //!
 //! A closed pipe (`duly list | head`) is not an error. Colours appear only on a terminal and never with `NO_COLOR`.
 
+mod exposition;
 pub mod json;
 mod plain;
 mod progress;
+pub mod screen;
 mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+pub use exposition::Exposition;
 pub use plain::{harmless, utc_time};
 pub use progress::Progress;
 pub use table::{Style, Table};

@@ -54,6 +54,7 @@ pub fn run(
     show: &mut dyn Write,
 ) -> Result<ByHand> {
     let folder = super::state_folder(config)?;
+    store.set_limit(Some(super::patience(config)));
     let me = Identity::new();
     let lease = config.runner.lease;
     let ledger = Ledger::create(&folder, &me.owner, 1)

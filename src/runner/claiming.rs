@@ -1,7 +1,7 @@
 //! The part of a drain that claims: for the slots that are free, and ahead of the workers where jobs are short.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -10,22 +10,18 @@ use crate::job::{is_hook, parse_params};
 use crate::process::clock::since_boot;
 use crate::store::{ClaimRequest, Claimed, Limits, StoreError};
 
-/// How much work is claimed ahead of the workers, at most, as time and as jobs.
-const AHEAD: Duration = Duration::from_millis(50);
-const AHEAD_JOBS: usize = 24;
-
 impl Drain {
     /// Claims for the slots that are free, and ahead of the workers where jobs are short.
     pub(super) fn claim(&mut self) -> Result<()> {
         let (active, queued) = self.queue.load();
         let most =
             self.tick.options.concurrency.unwrap_or(usize::MAX).min(self.tick.config.runner.concurrency);
-        let ahead = self.ahead(most);
+        let ahead = self.pace.ahead(most);
         if queued > ahead / 2 || (queued > 0 && ahead == 0) || active + queued >= most + ahead {
             return Ok(());
         }
         let slots = self.slots.take(most).context("cannot take a slot of this host")?;
-        let ahead = if slots == 0 { 0 } else { self.ahead(slots) };
+        let ahead = if slots == 0 { 0 } else { self.pace.ahead(slots) };
         let mut wanted = (slots + ahead).saturating_sub(active + queued);
         if let Some(limit) = self.tick.options.limit {
             wanted = wanted.min(usize::try_from(limit - self.started).unwrap_or(usize::MAX));
@@ -37,7 +33,9 @@ impl Drain {
             return Ok(());
         }
         if wanted > 0 {
+            let begun = Instant::now();
             let got = self.claim_from_queues(wanted)?;
+            self.pace.claim_took(begun.elapsed());
             // Nothing more until a duty, an end or a promotion says so.
             self.may_claim = got == wanted;
         }
@@ -45,13 +43,6 @@ impl Drain {
         self.slots.keep((active + queued).min(slots));
         self.queue.permit(self.slots.held());
         self.start_workers()
-    }
-
-    /// How many jobs the workers get through while the database is busy with a batch.
-    fn ahead(&self, slots: usize) -> usize {
-        let Some(pace) = self.pace else { return 0 };
-        let jobs = AHEAD.as_nanos() * slots as u128 / pace.as_nanos().max(1);
-        usize::try_from(jobs).unwrap_or(AHEAD_JOBS).min(AHEAD_JOBS)
     }
 
     fn claim_from_queues(&mut self, wanted: usize) -> Result<usize> {

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::duties::{Tick, TickReport};
 use super::heartbeat::Heartbeat;
+use super::pace::Pace;
 use super::queue::Queue;
 use super::under_way::{Held, UnderWay};
 use super::worker::{Bench, Ended, Report};
@@ -30,8 +31,8 @@ const DUTY: Duration = Duration::from_secs(1);
 /// How long a claimed job may wait for a worker.
 const UNBEGUN: Duration = Duration::from_secs(1);
 
-/// How long a result may wait for others to be written with it.
-const GATHER: Duration = Duration::from_millis(5);
+/// From how long on what a tick took is recorded.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// Results written in one transaction, at most.
 pub(super) const BATCH: usize = 32;
@@ -58,8 +59,7 @@ pub(super) struct Drain {
     /// Claims that this runner has given up, job and fence.
     pub(super) lost: HashSet<(i64, i64)>,
     pub(super) started: u64,
-    /// Mean time of the last jobs.
-    pub(super) pace: Option<Duration>,
+    pub(super) pace: Pace,
     /// Whether there may be something to claim.
     pub(super) may_claim: bool,
     pub(super) report: TickReport,
@@ -73,7 +73,12 @@ impl Drain {
     pub(super) fn run(tick: Tick) -> Result<TickReport> {
         let concurrency = tick.config.runner.concurrency;
         let mut slots = Slots::new(&tick.folder, concurrency);
-        let cannot = |folder: &Path| format!("cannot write in the state folder `{}`", folder.display());
+        let cannot = |folder: &Path| {
+            format!(
+                "cannot write in the state folder `{}` (make room, or set runner.state_dir)",
+                folder.display()
+            )
+        };
         if slots.take(1).with_context(|| cannot(&tick.folder))? == 0 {
             log::info!("all {concurrency} slots of this host are taken");
             return Ok(TickReport::default());
@@ -112,7 +117,7 @@ impl Drain {
             hand_back: Vec::new(),
             lost: HashSet::new(),
             started: 0,
-            pace: None,
+            pace: Pace::default(),
             may_claim: true,
             report: TickReport::default(),
             trouble: None,
@@ -130,13 +135,31 @@ impl Drain {
                 drain.trouble = drain.trouble.or(Some(anyhow!("a thread of the runner failed")));
             }
         }
-        match drain.trouble {
-            Some(trouble) if drain.report.signal.is_none() => Err(trouble),
+        drain.note_busy_tick();
+        drain.answer()
+    }
+
+    /// What the tick ends with.
+    fn answer(self) -> Result<TickReport> {
+        match self.trouble {
+            Some(trouble) if self.report.signal.is_none() => Err(trouble),
             Some(trouble) => {
                 log::error!("{trouble:#}");
-                Ok(drain.report)
+                Ok(self.report)
             }
-            None => Ok(drain.report),
+            None => Ok(self.report),
+        }
+    }
+
+    /// Records for the metrics what a tick took that lasted; one that did not pays no transaction for it.
+    fn note_busy_tick(&mut self) {
+        let took = self.tick.began.elapsed();
+        if took < BUSY || self.trouble.is_some() {
+            return;
+        }
+        let renewals = self.under_way.renewals();
+        if let Err(err) = self.tick.store.record_busy_tick(&self.tick.key, took, renewals) {
+            log::debug!("what this tick took is not recorded: {err}");
         }
     }
 
@@ -191,7 +214,7 @@ impl Drain {
             Ok(event) => self.take_in(event),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         }
-        let gathered = Instant::now() + GATHER;
+        let gathered = Instant::now() + self.pace.gather();
         while self.results.len() < BATCH {
             // While the workers have more than one job each to go on with, what ends soon is recorded along with this.
             let may_gather = self.queue.load().1 > self.slots.held() && self.report.signal.is_none();
@@ -207,8 +230,7 @@ impl Drain {
     pub(super) fn take_in(&mut self, event: Event) {
         match event {
             Event::Report(held, Report::Ended(ended)) => {
-                let ran = ended.ran;
-                self.pace = Some(self.pace.map_or(ran, |pace| (pace * 7 + ran) / 8));
+                self.pace.job_took(ended.ran);
                 self.results.push((held, ended));
             }
             Event::Report(held, Report::NotBegun(why)) => {
@@ -250,8 +272,7 @@ impl Drain {
     fn duties(&mut self) -> Result<()> {
         let waited = self.queue.take_back(UNBEGUN);
         if !waited.is_empty() {
-            // Jobs take longer than they did: no more is claimed ahead until they are quick again.
-            self.pace = Some(UNBEGUN);
+            self.pace.is_slow(UNBEGUN);
             self.started = self.started.saturating_sub(waited.len() as u64);
             self.hand_back.extend(waited);
             self.write_results();

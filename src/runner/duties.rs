@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Identity, kept, rescue, schedule};
 use crate::config::Config;
+use crate::job::{Declares, fnv1a};
 use crate::store::{Probe, Store, StoreError};
 
 /// How old this host's recorded tick may be before it is written again.
@@ -42,6 +43,8 @@ pub(super) struct Tick {
     pub(super) options: TickOptions,
     pub(super) store: Store,
     pub(super) me: Identity,
+    /// Under which this host is recorded: its name, with the queues where not all are served.
+    pub(super) key: String,
     pub(super) folder: PathBuf,
     pub(super) began: Instant,
     /// Names already complained about.
@@ -54,7 +57,7 @@ impl Tick {
     /// Asks what there is to do; makes sure of the schema, which SQLite gets here.
     pub(super) fn first_probe(&mut self) -> Result<Probe> {
         let what = || format!("cannot use the database {}", self.config.database);
-        let mut probe = self.store.probe(&self.me.host, &self.options.queues);
+        let mut probe = self.store.probe(&self.key, &self.options.queues);
         let is_behind = match &probe {
             Ok(probe) => probe.schema.as_deref() != Some(crate::store::wanted_version().as_str()),
             Err(StoreError::Schema(_)) => true,
@@ -62,7 +65,7 @@ impl Tick {
         };
         if is_behind {
             self.store.require_schema().with_context(what)?;
-            probe = self.store.probe(&self.me.host, &self.options.queues);
+            probe = self.store.probe(&self.key, &self.options.queues);
         }
         probe.with_context(what)
     }
@@ -107,18 +110,25 @@ impl Tick {
     /// Lets this host be known, with the schedules that it has; returns whether those have changed.
     fn attend(&mut self, probe: &Probe) -> bool {
         let config = Arc::clone(&self.config);
-        let digest = config.schedules_digest();
+        let schedules = config.schedules_digest();
+        let digest = format!("{schedules}-{}", self.declares_digest());
         let last = probe.last_tick.as_ref();
-        let has_other_schedules = last.and_then(|tick| tick.schedules.as_ref()) != Some(&digest);
+        let known = last.and_then(|tick| tick.digest.as_deref());
+        let has_other_schedules = known.and_then(|known| known.split('-').next()) != Some(&schedules);
         if has_other_schedules {
             let introduced = schedule::introduce(&mut self.store, &config, probe.now);
             if self.note(introduced).is_none() {
                 return true;
             }
         }
-        if has_other_schedules || last.is_none_or(|tick| probe.now - tick.at > RECORD) {
-            let recorded = self.store.record_tick(&self.me.host, &digest).context("cannot record this tick");
-            self.note(recorded);
+        let declares_other = known != Some(&digest);
+        if declares_other || last.is_none_or(|tick| probe.now - tick.at > RECORD) {
+            let mut recorded = Ok(());
+            if declares_other {
+                recorded = self.store.record_declared(&self.key, &self.declares());
+            }
+            let recorded = recorded.and_then(|()| self.store.record_tick(&self.key, &digest));
+            self.note(recorded.context("cannot record this tick"));
             if probe.has_pending {
                 let aged = self.store.age().context("cannot let waiting jobs age");
                 self.note(aged);
@@ -127,10 +137,26 @@ impl Tick {
         has_other_schedules
     }
 
+    /// What this tick can execute, for those who wonder why a job does not start.
+    fn declares(&self) -> Declares {
+        let own = |name: &str| name.to_owned();
+        Declares {
+            queues: self.options.queues.clone(),
+            jobs: self.config.declared_names().into_iter().map(own).collect(),
+        }
+    }
+
+    /// Changes when [`Self::declares`] does.
+    fn declares_digest(&self) -> String {
+        let names = self.config.declared_names();
+        let words = self.options.queues.iter().map(String::as_str).chain([""]).chain(names);
+        format!("{:016x}", fnv1a(words.collect::<Vec<&str>>().join("\n").as_bytes()))
+    }
+
     fn adopt(&mut self) -> bool {
         let config = Arc::clone(&self.config);
         let declared = |name: &str| config.definition(name);
-        let names: Vec<String> = config.definitions.names().map(str::to_owned).collect();
+        let names: Vec<String> = config.definitions.all_names().map(str::to_owned).collect();
         let adopted = self.store.adopt(&declared, &names, &config.queues).context("cannot adopt new jobs");
         let Some((adopted, has_undeclared)) = self.note(adopted) else { return false };
         if has_undeclared {

@@ -82,13 +82,18 @@ impl Heartbeat {
         }
         let store = match &mut progress.store {
             Some(store) => store,
-            none => none.insert(Store::connect(&self.location)?),
+            none => {
+                // An answer that comes too late to renew anything is not waited for: a new connection may be quicker.
+                let limit = (lease / 4).clamp(Duration::from_secs(1), Duration::from_secs(20));
+                none.insert(Store::connect_within(&self.location, Some(limit))?)
+            }
         };
         let ids: Vec<i64> = all.iter().map(|held| held.job.id).collect();
         if is_over(progress.renewed_at, lease / 3) {
             let asked = since_boot();
             store.renew(&self.owner, &ids, lease)?;
             progress.renewed_at = Some(Instant::now());
+            self.under_way.note_renewal();
             self.look(store, &all, Some(trusted_until(asked, lease)))?;
         } else if is_over(progress.looked_at, LOOK) {
             progress.looked_at = Some(Instant::now());

@@ -33,8 +33,12 @@ pub(super) fn keep(folder: &Path, owner: &str, results: Vec<AttemptEnd>) -> Resu
     let path = folder.join(format!("results-{owner}-{id}-{fence}.json"));
     let being_written = folder.join(format!("writing-{owner}-{id}-{fence}"));
     let what = || format!("cannot keep results in `{}`", path.display());
-    fs::write(&being_written, serde_json::to_vec(&kept)?).with_context(what)?;
-    fs::rename(&being_written, &path).with_context(what)
+    let text = serde_json::to_vec(&kept)?;
+    let kept = fs::write(&being_written, text).and_then(|()| fs::rename(&being_written, &path));
+    if kept.is_err() && fs::remove_file(&being_written).is_err() {
+        log::debug!("`{}` could not even be begun", being_written.display());
+    }
+    kept.with_context(what)
 }
 
 /// One at a time: what the database refuses of one must not keep the others back.

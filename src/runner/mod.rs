@@ -6,10 +6,12 @@
 
 pub mod by_hand;
 mod claiming;
+pub mod daemon;
 mod drain;
 mod duties;
 mod heartbeat;
 mod kept;
+mod pace;
 mod queue;
 mod recording;
 mod rescue;
@@ -19,6 +21,7 @@ mod under_way;
 mod worker;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -69,6 +72,12 @@ pub fn connect(config: &Config) -> Result<Store> {
         let hint = hint(&err.to_string());
         anyhow::Error::new(err).context(format!("cannot open the database {}{hint}", config.database))
     })
+}
+
+/// How long a runner lets the server take over one statement: longer than a wait for a lock, and not so long that what
+/// it holds is over before it has connected again.
+pub(super) fn patience(config: &Config) -> Duration {
+    (config.runner.lease / 2).clamp(Duration::from_secs(10), Duration::from_secs(60))
 }
 
 /// What to look at, for the client libraries' own words (which are in English) and the server's.

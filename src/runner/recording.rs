@@ -56,7 +56,9 @@ impl Drain {
         let records = || -> Vec<AttemptEnd> {
             batch.iter().map(|(held, ended)| ended.record(&held.job, &config, &me)).collect()
         };
+        let begun = Instant::now();
         let mut finished = self.tick.store.finish(&records());
+        self.pace.finish_took(begun.elapsed());
         if let Err(err @ (StoreError::Away(_) | StoreError::Conflict(_))) = &finished {
             let first = StoreError::Away(err.to_string());
             finished = self

@@ -13,7 +13,9 @@ use super::worker::stored;
 use crate::config::Config;
 use crate::job::{Outcome, Verdict, verdict};
 use crate::process::capture::salvage;
-use crate::process::ledger::{DeadRunner, dead_runners, kill_execution, output_path};
+use crate::process::ledger::{
+    DeadRunner, dead_runners, kill_execution, output_files, output_path, remove_unfinished,
+};
 use crate::store::{Expired, Output, Store};
 
 /// Records what a runner that died on this host had under way; its process groups must have been ended before.
@@ -47,6 +49,24 @@ pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path) -> Resu
     Ok(undeclared)
 }
 
+/// Removes what dead runners have left in the state folder and nobody will ask for: the output of executions whose claims do
+/// not hold any more. It is there where a runner died between a result's commit and the removal of its output, or after
+/// others had taken its jobs back.
+pub(super) fn sweep(store: &mut Store, folder: &Path) -> Result<()> {
+    remove_unfinished(folder);
+    let there = output_files(folder);
+    if there.is_empty() {
+        return Ok(());
+    }
+    let holding = store.still_holding(&there).context("cannot read which jobs are running")?;
+    for (job, fence) in there.into_iter().filter(|claim| !holding.contains(claim)) {
+        if std::fs::remove_file(output_path(folder, job, fence)).is_ok() {
+            log::debug!("removed the output file of claim {fence} of job {job}, which no longer holds");
+        }
+    }
+    Ok(())
+}
+
 /// Deals with every runner that died, and with what it has kept, as a tick does.
 pub(super) fn tidy_up(store: &mut Store, config: &Config, folder: &Path) -> Result<()> {
     let dead = dead_runners(folder);
@@ -54,8 +74,12 @@ pub(super) fn tidy_up(store: &mut Store, config: &Config, folder: &Path) -> Resu
     if kept::any(folder) {
         kept::write(folder, store)?;
     }
+    let had_dead = !dead.is_empty();
     for runner in dead {
         after_dead_runner(store, config, runner)?;
+    }
+    if had_dead {
+        sweep(store, folder)?;
     }
     expired(store, config, folder).map(drop)
 }

@@ -14,6 +14,7 @@ pub use super::duties::{TickOptions, TickReport};
 use super::{Identity, rescue};
 use crate::config::Config;
 use crate::process::ledger::{DeadRunner, dead_runners};
+use crate::store::StoreError;
 
 /// Runs one tick.
 ///
@@ -23,19 +24,53 @@ use crate::process::ledger::{DeadRunner, dead_runners};
 /// What had been started is recorded, or kept until it can be.
 pub fn run(config: Config, mut options: TickOptions) -> Result<TickReport> {
     let began = Instant::now();
+    let key = key(&options);
+    if options.queues.is_empty() {
+        options.queues.clone_from(&config.queues);
+    }
+    let config = Arc::new(config);
+    let done = work(Arc::clone(&config), options, &key, began);
+    if let Err(trouble) = &done {
+        tell(&config, &key, trouble);
+    }
+    done
+}
+
+/// Under which name the database knows ticks of this kind on this host.
+fn key(options: &TickOptions) -> String {
+    let mut queues = options.queues.clone();
+    queues.sort_unstable();
+    queues.dedup();
+    let host = crate::process::host();
+    let key = if queues.is_empty() { host } else { format!("{host}/{}", queues.join(",")) };
+    key.chars().take(255).collect()
+}
+
+/// Lets those who look from elsewhere know why this host does nothing, as far as the database can be reached.
+fn tell(config: &Config, key: &str, trouble: &anyhow::Error) {
+    let is_about_the_database = trouble.chain().any(|cause| cause.is::<StoreError>());
+    if is_about_the_database {
+        return;
+    }
+    let told = super::connect(config).map(|mut store| store.record_trouble(key, &format!("{trouble:#}")));
+    if let Err(err) | Ok(Err(err)) = told.map(|told| told.map_err(anyhow::Error::new)) {
+        log::debug!("the database was not told: {err:#}");
+    }
+}
+
+fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) -> Result<TickReport> {
     let folder = super::state_folder(&config)?;
     // Before anything else, and whether or not the database answers: these may be running twice soon.
     let dead = dead_runners(&folder);
     dead.iter().for_each(DeadRunner::kill_groups);
-    if options.queues.is_empty() {
-        options.queues.clone_from(&config.queues);
-    }
-    let store = super::connect(&config)?;
+    let mut store = super::connect(&config)?;
+    store.set_limit(Some(super::patience(&config)));
     let mut tick = Tick {
-        config: Arc::new(config),
+        config,
         options,
         store,
         me: Identity::new(),
+        key: key.to_owned(),
         folder,
         began,
         undeclared: BTreeSet::new(),
@@ -47,6 +82,10 @@ pub fn run(config: Config, mut options: TickOptions) -> Result<TickReport> {
     for runner in dead {
         let done = rescue::after_dead_runner(&mut tick.store, &tick.config, runner);
         tick.note(done);
+    }
+    if had_dead {
+        let swept = rescue::sweep(&mut tick.store, &tick.folder);
+        tick.note(swept);
     }
     let is_startable = tick.prepare(&probe, true) || had_dead;
     let trouble = tick.trouble.take();

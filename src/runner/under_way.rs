@@ -1,7 +1,7 @@
 //! The jobs that this runner holds, shared between the threads that claim, execute and renew.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ impl Held {
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     held: Mutex<HashMap<i64, Arc<Held>>>,
+    renewals: AtomicU64,
 }
 
 /// When an execution stops by itself, for a lease that was asked for at `asked` (since boot).
@@ -45,6 +46,16 @@ pub(super) fn trusted_until(asked: Duration, lease: Duration) -> Duration {
 }
 
 impl UnderWay {
+    /// The leases were renewed.
+    pub(super) fn note_renewal(&self) {
+        self.renewals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often they were.
+    pub(super) fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<i64, Arc<Held>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -304,7 +304,7 @@ impl Store {
         is_forced: bool,
     ) -> Result<Claimed, StoreError> {
         let ClaimRequest { owner, host, lease, .. } = request;
-        self.unit(|tx| {
+        self.insert_once(|tx| {
             let id = tx.insert_with_dependents(job, declared)?;
             if !is_forced {
                 tx.require_room(id, job, limits)?;
@@ -328,7 +328,10 @@ impl Store {
             self.pauses_at_the_gate()?.iter().find(|pause| pause.holds(&job.name, &job.queue))
         {
             let why = pause.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-            return Err(StoreError::HeldBack(format!("`{}` is paused ({}){why}", job.name, pause.scope)));
+            return Err(StoreError::HeldBack(format!(
+                "`{}` is paused ({}){why}; `duly resume` ends that",
+                job.name, pause.scope
+            )));
         }
         if !limits.hold_for(&job.name) {
             return Ok(());
@@ -339,7 +342,10 @@ impl Store {
         if self.take_slots(&row, limits, &mut free)? {
             return Ok(());
         }
-        let limited = format!("`{}` runs as often as its limit or its queue's allows", job.name);
+        let limited = format!(
+            "`{}` runs as often as its limit or its queue's allows; `duly status` shows what runs",
+            job.name
+        );
         Err(StoreError::HeldBack(limited))
     }
 

@@ -10,12 +10,18 @@ use diesel::connection::SimpleConnection;
 use diesel::deserialize::QueryableByName;
 use diesel::mysql::{Mysql, MysqlConnection};
 use diesel::sqlite::{Sqlite, SqliteConnection};
-use diesel::{Connection, RunQueryDsl};
+use diesel::{Connection, QueryResult, RunQueryDsl};
+use url::Url;
 
+use super::certain::Inserted;
 use super::error::{StoreError, from_mysql, from_sqlite};
 use super::sql::Sql;
 use super::startable::Crowd;
 use super::tls;
+use super::watchdog::{self, Watched};
+
+/// How long a statement may take on a server, unless [`Store::set_limit`] says otherwise.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// How often a unit is tried before its conflict is given to the caller.
 const UNIT_TRIES: u32 = 20;
@@ -38,12 +44,16 @@ pub(super) enum Link {
 pub struct Store {
     location: Location,
     pub(super) link: Link,
+    /// Of a server: its statements have a limit.
+    watched: Option<Watched>,
     /// Whether the session follows the rules. A MySQL session is set up by its first statement but the probe, which needs
     /// none of them: a tick with nothing to do is spared two round trips.
     is_set_up: bool,
     /// A MySQL session that has run a unit stays at `autocommit=0`, which spares each unit its `BEGIN`.
     manual_commit: bool,
     in_unit: bool,
+    /// The last job that was inserted.
+    pub(super) inserted: Option<Inserted>,
     pub(super) crowd: Crowd,
 }
 
@@ -60,16 +70,30 @@ impl Store {
     ///
     /// [`StoreError::Away`] when the database cannot be reached or refuses the user; the text has no password.
     pub fn connect(location: &Location) -> Result<Self, StoreError> {
-        let (link, is_set_up) = match location {
-            Location::Mysql(url) => (Link::Mysql(connect_mysql(url)?), false),
-            Location::Sqlite(path) => (Link::Sqlite(connect_sqlite(path)?), true),
+        Self::connect_within(location, Some(LIMIT))
+    }
+
+    /// As [`Store::connect`], with another limit; connecting itself has one of its own if that is `None`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::connect`].
+    pub fn connect_within(location: &Location, limit: Option<Duration>) -> Result<Self, StoreError> {
+        let (link, watched) = match location {
+            Location::Mysql(url) => {
+                let (conn, watched) = connect_mysql(url, limit)?;
+                (Link::Mysql(conn), Some(watched))
+            }
+            Location::Sqlite(path) => (Link::Sqlite(connect_sqlite(path)?), None),
         };
         Ok(Self {
             location: location.clone(),
             link,
-            is_set_up,
+            is_set_up: watched.is_none(),
+            watched,
             manual_commit: false,
             in_unit: false,
+            inserted: None,
             crowd: Crowd::default(),
         })
     }
@@ -80,8 +104,20 @@ impl Store {
     ///
     /// As [`Store::connect`].
     pub fn reconnect(&mut self) -> Result<(), StoreError> {
-        *self = Self::connect(&self.location)?;
+        *self = Self::connect_within(&self.location, self.limit())?;
         Ok(())
+    }
+
+    /// How long the server may take over one statement from now on: past that the connection is given up, and the error is
+    /// [`StoreError::Away`]. `None`: as long as it likes, for what may take hours. Nothing is limited on SQLite.
+    pub const fn set_limit(&mut self, limit: Option<Duration>) {
+        if let Some(watched) = &mut self.watched {
+            watched.limit = limit;
+        }
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        self.watched.as_ref().map_or(Some(LIMIT), |watched| watched.limit)
     }
 
     /// Another connection to the same database.
@@ -90,7 +126,7 @@ impl Store {
     ///
     /// As [`Store::connect`].
     pub fn another(&self) -> Result<Self, StoreError> {
-        Self::connect(&self.location)
+        Self::connect_within(&self.location, self.limit())
     }
 
     pub(super) const fn is_mysql(&self) -> bool {
@@ -154,7 +190,7 @@ impl Store {
     pub(super) fn execute(&mut self, sql: &Sql) -> Result<usize, StoreError> {
         self.set_up()?;
         let count = match &mut self.link {
-            Link::Mysql(conn) => sql.clone().execute(conn).map_err(|err| from_mysql(&err, conn)),
+            Link::Mysql(conn) => limited(self.watched.as_ref(), conn, |conn| sql.clone().execute(conn)),
             Link::Sqlite(conn) => sql.clone().execute(conn).map_err(|err| from_sqlite(&err)),
         };
         self.end_single(count.is_ok())?;
@@ -176,7 +212,7 @@ impl Store {
         R: QueryableByName<Mysql> + QueryableByName<Sqlite> + 'static,
     {
         let rows = match &mut self.link {
-            Link::Mysql(conn) => sql.clone().load(conn).map_err(|err| from_mysql(&err, conn)),
+            Link::Mysql(conn) => limited(self.watched.as_ref(), conn, |conn| sql.clone().load(conn)),
             Link::Sqlite(conn) => sql.clone().load(conn).map_err(|err| from_sqlite(&err)),
         };
         self.end_single(rows.is_ok())?;
@@ -190,12 +226,11 @@ impl Store {
         }
         if let Link::Mysql(conn) = &mut self.link {
             // One statement for every server: each reads only the comment that is meant for it.
-            Sql::once(
+            let rules = Sql::once(
                 "SET /*!80000 transaction_isolation = 'READ-COMMITTED', */ /*M! tx_isolation = 'READ-COMMITTED', */ \
                  innodb_lock_wait_timeout = 5, sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'",
-            )
-            .execute(conn)
-            .map_err(|err| from_mysql(&err, conn))?;
+            );
+            limited(self.watched.as_ref(), conn, |conn| rules.execute(conn))?;
         }
         self.is_set_up = true;
         Ok(())
@@ -276,23 +311,46 @@ impl Store {
             return Ok(());
         }
         let Link::Mysql(conn) = &mut self.link else { return Ok(()) };
-        if is_good {
-            Sql::new("COMMIT").execute(conn).map_err(|err| from_mysql(&err, conn))?;
-        } else if let Err(err) = Sql::new("ROLLBACK").execute(conn) {
-            // The caller gets the error that it is about.
-            log::debug!("rollback: {err}");
+        let sql = Sql::new(if is_good { "COMMIT" } else { "ROLLBACK" });
+        match limited(self.watched.as_ref(), conn, |conn| sql.execute(conn)) {
+            Err(err) if is_good => Err(err),
+            Err(err) => {
+                // The caller gets the error that it is about.
+                log::debug!("rollback: {err}");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
         }
-        Ok(())
     }
 }
 
-fn connect_mysql(url: &str) -> Result<MysqlConnection, StoreError> {
+fn connect_mysql(url: &str, limit: Option<Duration>) -> Result<(MysqlConnection, Watched), StoreError> {
     let way = tls::prepare(url)?;
-    let mut conn = MysqlConnection::establish(&way.url).map_err(|err| StoreError::Away(err.to_string()))?;
+    let port = Url::parse(url).ok().and_then(|url| url.port()).unwrap_or(3306);
+    let (mut conn, watched) = watchdog::connect(port, limit, || {
+        MysqlConnection::establish(&way.url).map_err(|err| err.to_string())
+    })
+    .map_err(StoreError::Away)?;
     if way.must_be_encrypted {
+        let _running = watched.run();
         tls::require(&mut conn)?;
     }
-    Ok(conn)
+    Ok((conn, watched))
+}
+
+/// Has the server do one thing, within the limit that its connection has.
+fn limited<T>(
+    watched: Option<&Watched>,
+    conn: &mut MysqlConnection,
+    work: impl FnOnce(&mut MysqlConnection) -> QueryResult<T>,
+) -> Result<T, StoreError> {
+    let running = watched.map(Watched::run);
+    // The server is asked for the number of an error within the same limit.
+    let done = work(conn).map_err(|err| from_mysql(&err, conn));
+    done.map_err(|err| match running.and_then(|running| running.passed()) {
+        Some(passed) => StoreError::Away(passed),
+        None => err,
+    })
 }
 
 /// Makes the file, if there is none, so that only its owner can read what jobs print; SQLite gives its other files the same

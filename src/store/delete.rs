@@ -4,7 +4,7 @@
 //! are still there. Ids come from the index on state and end; rows go by their primary key.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::NaiveDateTime;
 use diesel::QueryableByName;
@@ -64,6 +64,11 @@ impl Store {
     /// When the database fails; what was deleted before stays deleted.
     pub fn clean_up(&mut self, what: &CleanUp, progress: &mut dyn FnMut(u64)) -> Result<Deleted, StoreError> {
         let mut deleted = Deleted::default();
+        if !what.dry_run {
+            // Counters must not lose what is deleted.
+            self.add_up()?;
+        }
+        let mut added_up_at = Instant::now();
         let mut keep_from = HashMap::new();
         for (state, age) in &what.older_than {
             let mut after: Option<(NaiveDateTime, i64)> = None;
@@ -74,7 +79,12 @@ impl Store {
                 let mut ids = self.deletable(&candidates, what.keep_last, &mut keep_from)?;
                 ids.truncate(usize::try_from(what.per_call - deleted.jobs).unwrap_or(usize::MAX));
                 if !what.dry_run {
-                    self.delete_jobs(&ids)?;
+                    // What is old enough grows while this goes on.
+                    if added_up_at.elapsed() > Duration::from_secs(300) {
+                        self.add_up()?;
+                        added_up_at = Instant::now();
+                    }
+                    self.delete_jobs(&ids, Self::is_after_mark(*age))?;
                 }
                 deleted.jobs += ids.len() as u64;
                 progress(deleted.jobs);
@@ -164,8 +174,8 @@ impl Store {
         Ok(self.rows::<Id>(&Sql::new(query).bind(name))?.pop().map(|row| row.id))
     }
 
-    /// Deletes jobs by primary key in one transaction; a batch that meets a conflict is halved.
-    fn delete_jobs(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+    /// Deletes jobs by primary key in one transaction, those that ended lately counted before; a batch that meets a conflict is halved.
+    fn delete_jobs(&mut self, ids: &[i64], is_young: bool) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -180,6 +190,9 @@ impl Store {
             ),
         ];
         let done = self.once(|tx| {
+            if is_young {
+                tx.add_deleted(ids)?;
+            }
             for text in &statements {
                 let sql = if ids.len() == BATCH { Sql::new(text.clone()) } else { Sql::once(text.clone()) };
                 tx.execute(&sql.bind_all(ids.iter().copied()))?;
@@ -190,8 +203,8 @@ impl Store {
             Err(StoreError::Conflict(what)) if ids.len() > 1 => {
                 log::debug!("clean-up halves a batch of {}: {what}", ids.len());
                 let (first, second) = ids.split_at(ids.len() / 2);
-                self.delete_jobs(first)?;
-                self.delete_jobs(second)
+                self.delete_jobs(first, is_young)?;
+                self.delete_jobs(second, is_young)
             }
             other => other,
         }
@@ -207,6 +220,14 @@ impl Store {
             return Ok(counted.first().and_then(|row| u64::try_from(row.id).ok()).unwrap_or(0));
         }
         let sql = Sql::new(format!("DELETE {old}")).bind(-micros(age));
-        Ok(self.execute(&sql)? as u64)
+        let forgotten = self.execute(&sql)? as u64;
+        // What is known of a host goes with it; of one that could never tick, too.
+        let rest = format!(
+            "DELETE FROM duly_host WHERE host NOT IN (SELECT host FROM duly_runner) \
+             AND (trouble_at IS NULL OR trouble_at < {})",
+            self.now_plus()
+        );
+        self.execute(&Sql::new(rest).bind(-micros(age)))?;
+        Ok(forgotten)
     }
 }

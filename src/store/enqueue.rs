@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Nullable, Timestamp};
 
+use super::certain::Inserted;
 use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{Sql, Value, marks};
@@ -111,6 +112,8 @@ struct FirstId {
     id: i64,
     #[diesel(sql_type = BigInt)]
     step: i64,
+    #[diesel(sql_type = Nullable<Timestamp>)]
+    at: Option<NaiveDateTime>,
 }
 
 #[derive(QueryableByName)]
@@ -130,7 +133,7 @@ impl Store {
     ///
     /// [`StoreError::Taken`] for a unique key, [`StoreError::Unknown`] when a prerequisite does not exist, [`StoreError::Duplicate`] for a taken key.
     pub fn enqueue(&mut self, jobs: &[NewJob], declared: Declared<'_>) -> Result<Vec<i64>, StoreError> {
-        let ids = self.unit(|tx| {
+        let ids = self.insert_once(|tx| {
             let mut ids = Vec::with_capacity(jobs.len());
             let is_plain = |job: &NewJob| {
                 job.after.is_empty() && declared(&job.name).is_none_or(|d| d.dependents.is_empty())
@@ -240,7 +243,9 @@ impl Store {
         );
         let found: Vec<IdAndState> = self.rows(&Sql::new(query).bind_all(after.iter().map(|(id, _)| *id)))?;
         match after.iter().find(|(id, _)| !found.iter().any(|row| row.id == *id)) {
-            Some((missing, _)) => Err(StoreError::Unknown(format!("there is no job {missing} to wait for"))),
+            Some((missing, _)) => Err(StoreError::Unknown(format!(
+                "there is no job {missing} to wait for; `duly list` shows the last ones"
+            ))),
             None => Ok(()),
         }
     }
@@ -270,17 +275,19 @@ impl Store {
             }
             let count = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
             let query = if self.is_mysql() {
-                "SELECT CAST(LAST_INSERT_ID() AS SIGNED) AS id, CAST(@@auto_increment_increment AS SIGNED) AS step"
+                "SELECT CAST(LAST_INSERT_ID() AS SIGNED) AS id, CAST(@@auto_increment_increment AS SIGNED) AS step, \
+                 UTC_TIMESTAMP(6) AS at"
                     .to_owned()
             } else {
-                "SELECT last_insert_rowid() - ? + 1 AS id, 1 AS step".to_owned()
+                "SELECT last_insert_rowid() - ? + 1 AS id, 1 AS step, NULL AS at".to_owned()
             };
             let mut query = Sql::new(query);
             if !self.is_mysql() {
                 query = query.bind(count);
             }
             let first = self.rows::<FirstId>(&query)?;
-            let FirstId { id, step } = first.first().ok_or_else(no_answer)?;
+            let FirstId { id, step, at } = first.first().ok_or_else(no_answer)?;
+            self.inserted = at.map(|at| Inserted { id: *id, at });
             ids.extend((0..count).map(|n| id + n * step));
         }
         Ok(ids)

@@ -27,7 +27,7 @@ pub enum StoreError {
     #[error("{0}")]
     Schema(String),
     /// A job of the same unique name or key has not ended.
-    #[error("job {id} ({name}) of the same unique key has not ended")]
+    #[error("job {id} ({name}) of the same unique key has not ended; `duly why {id}` says why")]
     Taken {
         /// That job.
         id: i64,

@@ -53,4 +53,23 @@ impl Store {
         );
         self.rows(&Sql::once(query).bind_all(ids.iter().copied()).bind(owner))
     }
+
+    /// Those of `claims`, job and fence, that still hold, whoever holds them. Locks nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn still_holding(&mut self, claims: &[(i64, i64)]) -> Result<Vec<(i64, i64)>, StoreError> {
+        let mut holding = Vec::new();
+        for claims in claims.chunks(500) {
+            let query = format!(
+                "SELECT id, fence, 0 AS cancel FROM duly_job WHERE id IN ({}) AND state = 'running'",
+                marks(claims.len())
+            );
+            let rows: Vec<Held> = self.rows(&Sql::once(query).bind_all(claims.iter().map(|(id, _)| *id)))?;
+            holding
+                .extend(rows.into_iter().map(|row| (row.id, row.fence)).filter(|row| claims.contains(row)));
+        }
+        Ok(holding)
+    }
 }

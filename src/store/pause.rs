@@ -12,6 +12,7 @@ use super::error::StoreError;
 use super::finish::clip;
 use super::sql::{Sql, StoredTime};
 use super::text::AnyText as Text;
+use crate::job::why::{Hold, is_in_scope};
 
 /// What may be paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,14 +55,23 @@ pub struct Pause {
     pub reason: Option<String>,
 }
 
+impl From<Pause> for Hold {
+    fn from(pause: Pause) -> Self {
+        Self {
+            scope: pause.scope,
+            since: pause.paused_at,
+            until: pause.until_at,
+            by: pause.paused_by,
+            reason: pause.reason,
+        }
+    }
+}
+
 impl Pause {
     /// Whether it holds jobs of this name in this queue back.
     #[must_use]
     pub fn holds(&self, name: &str, queue: &str) -> bool {
-        let scope = self.scope.as_str();
-        scope == "all"
-            || scope.strip_prefix("queue:").is_some_and(|paused| paused == queue)
-            || scope.strip_prefix("job:").is_some_and(|paused| paused == name)
+        is_in_scope(&self.scope, name, queue)
     }
 }
 

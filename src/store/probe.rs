@@ -17,7 +17,7 @@ pub struct Probe {
     pub schema: Option<String>,
     /// The database's time.
     pub now: DateTime<Utc>,
-    /// This host's last recorded tick, and the schedules it had.
+    /// This host's last recorded tick, and a digest of what it declared.
     pub last_tick: Option<Tick>,
     /// Rows that applications have inserted.
     pub has_new: bool,
@@ -38,8 +38,8 @@ pub struct Probe {
 pub struct Tick {
     /// When, by the database's clock.
     pub at: DateTime<Utc>,
-    /// A digest of the schedules it had.
-    pub schedules: Option<String>,
+    /// A digest of what it declared.
+    pub digest: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -95,7 +95,7 @@ impl Store {
         Ok(Probe {
             schema: row.version,
             now: row.now_at.and_utc(),
-            last_tick: row.last_tick_at.map(|at| Tick { at: at.and_utc(), schedules: row.schedules_digest }),
+            last_tick: row.last_tick_at.map(|at| Tick { at: at.and_utc(), digest: row.schedules_digest }),
             has_new: row.has_new != 0,
             has_due: row.has_due != 0,
             has_delayed: row.has_delayed != 0,
@@ -103,27 +103,6 @@ impl Store {
             has_expired: row.has_expired != 0,
             has_pending: row.has_pending != 0,
         })
-    }
-
-    /// Records that this host ticks, and with which schedules.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub fn record_tick(&mut self, host: &str, schedules: &str) -> Result<(), StoreError> {
-        let conflict = if self.is_mysql() {
-            "ON DUPLICATE KEY UPDATE last_tick_at = VALUES(last_tick_at), \
-             schedules_digest = VALUES(schedules_digest), version = VALUES(version)"
-        } else {
-            "ON CONFLICT (host) DO UPDATE SET last_tick_at = excluded.last_tick_at, \
-             schedules_digest = excluded.schedules_digest, version = excluded.version"
-        };
-        let insert = format!(
-            "INSERT INTO duly_runner (host, last_tick_at, schedules_digest, version) VALUES (?, {}, ?, ?) {conflict}",
-            self.now()
-        );
-        let sql = Sql::new(insert).bind(host).bind(schedules).bind(env!("CARGO_PKG_VERSION"));
-        self.unit(|tx| tx.execute(&sql)).map(drop)
     }
 
     /// The database's time.

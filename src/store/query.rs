@@ -220,8 +220,32 @@ pub struct ListFilter {
     pub name: Option<String>,
     /// Put in at most so long ago.
     pub since: Option<Duration>,
+    /// Only what comes after this job in the list, for going on where a page ended.
+    pub after: Option<Place>,
     /// At most so many.
     pub limit: u32,
+}
+
+/// Where a job stands in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its id.
+    pub id: i64,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<&Job> for Place {
+    fn from(job: &Job) -> Self {
+        Self { id: job.id, finished_at: job.finished_at }
+    }
+}
+
+impl ListFilter {
+    /// Whether the list is by when jobs ended, and not by when they were put in.
+    fn is_by_end(&self) -> bool {
+        self.name.is_none() && self.state.is_some_and(State::is_ended)
+    }
 }
 
 impl Store {
@@ -256,12 +280,21 @@ impl Store {
             conditions.push(format!("created_at >= {}", self.now_plus()));
             values.push((-micros(since)).into());
         }
+        match filter.after {
+            Some(Place { id, finished_at: Some(at) }) if filter.is_by_end() => {
+                // The first half is what the index serves.
+                conditions.push("finished_at <= ? AND (finished_at < ? OR id < ?)".to_owned());
+                values.extend([at.into(), at.into(), id.into()]);
+            }
+            Some(Place { id, .. }) => {
+                conditions.push("id < ?".to_owned());
+                values.push(id.into());
+            }
+            None => {}
+        }
         let wanted =
             if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
-        let order = match filter.state {
-            Some(state) if state.is_ended() && filter.name.is_none() => "finished_at DESC, id DESC",
-            _ => "id DESC",
-        };
+        let order = if filter.is_by_end() { "duly_job.finished_at DESC, id DESC" } else { "id DESC" };
         let columns = self.columns();
         let query =
             format!("SELECT {columns} FROM duly_job {wanted} ORDER BY {order} LIMIT {}", filter.limit);
@@ -295,8 +328,18 @@ impl Store {
     ///
     /// When the database fails.
     pub fn outputs(&mut self, id: i64) -> Result<Vec<OutputRow>, StoreError> {
-        let query = "SELECT fence, body, truncated FROM duly_output WHERE job_id = ? ORDER BY fence";
-        self.rows(&Sql::new(query).bind(id))
+        self.outputs_from(id, 0)
+    }
+
+    /// The same, of the attempt with this fence and of later ones.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn outputs_from(&mut self, id: i64, fence: i64) -> Result<Vec<OutputRow>, StoreError> {
+        let query =
+            "SELECT fence, body, truncated FROM duly_output WHERE job_id = ? AND fence >= ? ORDER BY fence";
+        self.rows(&Sql::new(query).bind(id).bind(fence))
     }
 
     /// What job `id` waits or waited for.

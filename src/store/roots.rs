@@ -87,7 +87,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let root = calling.0;
         let key = key_within(root, "child", job);
-        self.unit(|tx| {
+        self.insert_once(|tx| {
             tx.require_root(calling)?;
             if let Some(id) = tx.made_before(root, &key, job)? {
                 return Ok(id);
@@ -114,7 +114,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let key = key_within(calling.0, "dependent", job);
         let job = NewJob { after: vec![(calling.0, on)], occurrence_key: Some(key.clone()), ..job.clone() };
-        self.unit(|tx| {
+        self.insert_once(|tx| {
             tx.require_root(calling)?;
             match tx.made_before(calling.0, &key, &job)? {
                 Some(id) => Ok(id),

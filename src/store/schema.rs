@@ -29,7 +29,8 @@ macro_rules! texts {
 }
 
 /// Every migration with its text for MySQL and for SQLite, oldest first, for `migrate --dry-run`.
-const TEXTS: &[(&str, &str, &str)] = texts!["2026-11-21-000000_jobs", "2026-11-22-000000_shop"];
+const TEXTS: &[(&str, &str, &str)] =
+    texts!["2026-11-21-000000_jobs", "2026-11-22-000000_shop", "2026-11-25-000000_operate"];
 
 /// One migration, and whether the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -297,7 +298,7 @@ mod tests {
         mysql.sort();
         let texts: Vec<&str> = TEXTS.iter().map(|(name, _, _)| *name).collect();
         assert_eq!(mysql, texts);
-        assert_eq!(wanted_version(), "20261122000000");
+        assert_eq!(wanted_version(), "20261125000000");
     }
 
     #[test]

@@ -103,4 +103,15 @@ impl Store {
         );
         self.rows(&Sql::once(query).bind(-micros(since)))
     }
+
+    /// The latest measurement, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn latest_session_stat(&mut self) -> Result<Option<SessionStat>, StoreError> {
+        let query = "SELECT measured_at, active_5m, active_30m, active_24h, total FROM duly_session_stat \
+                     WHERE measured_at = (SELECT MAX(measured_at) FROM duly_session_stat) LIMIT 1";
+        Ok(self.rows(&Sql::new(query))?.pop())
+    }
 }

@@ -1,7 +1,7 @@
 //! An isolated database per test, and plain SQL on it: what a test arranges and checks behind `duly`'s back.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::{env, process, thread};
 
 use chrono::{NaiveDate, NaiveDateTime};
@@ -15,7 +15,7 @@ use diesel::{Connection, MysqlConnection, QueryResult, RunQueryDsl, SqliteConnec
 use tempfile::TempDir;
 use url::Url;
 
-use super::Server;
+use super::{Proxy, Server};
 
 /// A kind of database that everything has to work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,9 @@ pub(crate) enum Backend {
 pub(crate) struct Database {
     backend: Backend,
     url: String,
+    /// Where `duly` connects, if that is elsewhere than where the test does: sandboxes take turns.
+    detours: Vec<String>,
+    turn: AtomicUsize,
     password: String,
     /// On a server: its administrator, and the database's name, which is its user's name too.
     server: Option<(Url, String)>,
@@ -54,7 +57,15 @@ impl Database {
     /// A SQLite file, which is made when it is first connected to.
     pub(crate) fn in_file(path: &Path) -> Database {
         let url = format!("sqlite://{}", path.to_str().expect("a UTF-8 path"));
-        Database { backend: Backend::Sqlite, url, password: String::new(), server: None, _folder: None }
+        Database {
+            backend: Backend::Sqlite,
+            url,
+            detours: Vec::new(),
+            turn: AtomicUsize::new(0),
+            password: String::new(),
+            server: None,
+            _folder: None,
+        }
     }
 
     /// An empty database on a server, with a user who may do everything in it and nothing outside.
@@ -65,6 +76,8 @@ impl Database {
         let database = Database {
             backend: Backend::MariaDb,
             url: server.url(&name, &password, &name).into(),
+            detours: server.nodes().map(|node| node.url(&name, &password, &name).into()).collect(),
+            turn: AtomicUsize::new(0),
             password: password.clone(),
             server: Some((server.admin().clone(), name.clone())),
             _folder: None,
@@ -73,6 +86,10 @@ impl Database {
             "CREATE DATABASE {name} CHARACTER SET utf8mb4; CREATE USER {name}@'%' IDENTIFIED BY '{password}'; \
              GRANT ALL ON {name}.* TO {name}@'%'"
         ));
+        for node in server.nodes().skip(1) {
+            // A query that waits until all that was done before has come to this node.
+            node.administrator().sql("SET SESSION wsrep_sync_wait = 15; SELECT COUNT(*) FROM mysql.user");
+        }
         database
     }
 
@@ -81,9 +98,37 @@ impl Database {
         self.backend
     }
 
+    /// The same, with `duly` sent through proxies, from each sandbox through the next one, and the test going straight there.
+    #[must_use]
+    pub(crate) fn through<'a>(mut self, proxies: impl IntoIterator<Item = &'a Proxy>) -> Database {
+        let mut url = Url::parse(&self.url).expect("a URL of a server");
+        let to = |proxy: &Proxy| {
+            url.set_port(Some(proxy.port())).expect("a URL with a host");
+            url.to_string()
+        };
+        self.detours = proxies.into_iter().map(to).collect();
+        self
+    }
+
+    /// On a server: the user that `duly` is.
+    pub(crate) fn user(&self) -> &str {
+        self.server.as_ref().map_or("", |(_, name)| name)
+    }
+
+    /// The rows of a query, if the database answers it.
+    pub(crate) fn try_rows(&self, query: &str) -> Option<Vec<Vec<Option<String>>>> {
+        Session::try_open(self.backend, &self.url)?.try_rows(query)
+    }
+
     /// The URL for `database:` in jobs.yaml, `--database-url` and `DATABASE_URL`, with the password in it.
     pub(crate) fn url(&self) -> &str {
-        &self.url
+        self.detours.first().unwrap_or(&self.url)
+    }
+
+    /// The same for the next sandbox: through the next node of a cluster.
+    pub(super) fn next_url(&self) -> String {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.detours.get(turn % self.detours.len().max(1)).unwrap_or(&self.url).clone()
     }
 
     /// The password in the URL, which must never be printed; empty on SQLite.
@@ -104,7 +149,8 @@ impl Database {
 
     /// Executes statements that may be refused; gives whether they were not.
     pub(crate) fn try_sql(&self, statements: &str) -> bool {
-        self.connect().try_sql(statements).is_ok()
+        Session::try_open(self.backend, &self.url)
+            .is_some_and(|mut session| session.try_sql(statements).is_ok())
     }
 
     /// The rows of a query, each value as text.
@@ -151,6 +197,18 @@ pub(crate) enum Session {
 }
 
 impl Session {
+    /// One to a database that may be away.
+    fn try_open(backend: Backend, url: &str) -> Option<Session> {
+        match backend {
+            Backend::Sqlite => {
+                let mut session = Session::open(backend, url);
+                session.sql("PRAGMA busy_timeout = 300");
+                Some(session)
+            }
+            Backend::MariaDb => MysqlConnection::establish(url).ok().map(|_| Session::open(backend, url)),
+        }
+    }
+
     pub(super) fn open(backend: Backend, url: &str) -> Session {
         match backend {
             Backend::Sqlite => {
@@ -160,9 +218,17 @@ impl Session {
                 connection.batch_execute("PRAGMA busy_timeout = 10000").expect("setting busy_timeout");
                 Session::Sqlite(connection)
             }
-            Backend::MariaDb => Session::MariaDb(
-                MysqlConnection::establish(url).unwrap_or_else(|err| panic!("connecting to {url}: {err}")),
-            ),
+            Backend::MariaDb => {
+                let mut connection = MysqlConnection::establish(url)
+                    .unwrap_or_else(|err| panic!("connecting to {url}: {err}"));
+                if env::var("DULY_TEST_SERVER").is_ok_and(|server| server == "galera") {
+                    // The test sees what was committed on any node.
+                    connection
+                        .batch_execute("SET SESSION wsrep_sync_wait = 15")
+                        .expect("a node of a cluster");
+                }
+                Session::MariaDb(connection)
+            }
         }
     }
 
@@ -172,6 +238,7 @@ impl Session {
         self.try_sql(statements).unwrap_or_else(|err| panic!("{err}: {statements}"));
     }
 
+    /// The same, which may be refused.
     pub(crate) fn try_sql(&mut self, statements: &str) -> QueryResult<()> {
         match self {
             Session::Sqlite(connection) => connection.batch_execute(statements),
@@ -182,11 +249,20 @@ impl Session {
     /// The rows of a query, each value as text.
     #[track_caller]
     pub(crate) fn rows(&mut self, query: &str) -> Vec<Vec<Option<String>>> {
+        self.load(query).unwrap_or_else(|err| panic!("{err}: {query}"))
+    }
+
+    /// The rows of a query, unless it is refused.
+    pub(crate) fn try_rows(&mut self, query: &str) -> Option<Vec<Vec<Option<String>>>> {
+        self.load(query).ok()
+    }
+
+    fn load(&mut self, query: &str) -> QueryResult<Vec<Vec<Option<String>>>> {
         let found = match self {
-            Session::Sqlite(connection) => diesel::sql_query(query).load::<Cells>(connection),
-            Session::MariaDb(connection) => diesel::sql_query(query).load::<Cells>(connection),
+            Session::Sqlite(connection) => diesel::sql_query(query).load::<Cells>(connection)?,
+            Session::MariaDb(connection) => diesel::sql_query(query).load::<Cells>(connection)?,
         };
-        found.unwrap_or_else(|err| panic!("{err}: {query}")).into_iter().map(|cells| cells.0).collect()
+        Ok(found.into_iter().map(|cells| cells.0).collect())
     }
 
     /// The one value of a query, as text; `NULL` for null.

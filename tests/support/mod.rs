@@ -4,16 +4,20 @@
 //! test process, even one that is killed. A missing server fails the tests that need it, it never skips them.
 
 mod database;
+mod proxy;
 mod sandbox;
 mod server;
 mod stranger;
+mod terminal;
 mod user;
 mod wait;
 
 pub(crate) use database::{Backend, Database, Session};
-pub(crate) use sandbox::{Output, Running, Sandbox};
+pub(crate) use proxy::{CommitFault, Proxy};
+pub(crate) use sandbox::{Output, Running, Sandbox, program};
 pub(crate) use server::Server;
 pub(crate) use stranger::as_stranger;
+pub(crate) use terminal::Terminal;
 pub(crate) use user::User;
 pub(crate) use wait::wait_until;
 

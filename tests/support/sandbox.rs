@@ -3,7 +3,7 @@
 //! A [`Run`] checks status, standard output and standard error every time: what a test does not name must be empty.
 //! Whatever `duly` and its jobs left running is killed with the sandbox, found by the `HOME` that only they have.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -24,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A folder, `jobs.yaml` in it, and a database with Duly's tables.
 pub(crate) struct Sandbox {
     database: Arc<Database>,
+    /// Where `duly` finds it from here.
+    url: String,
     root: PathBuf,
     /// Removed last.
     _folder: TempDir,
@@ -61,7 +63,8 @@ impl Sandbox {
 
     fn with(database: impl FnOnce(&Path) -> Arc<Database>) -> Sandbox {
         let (root, folder) = private_folder();
-        let sandbox = Sandbox { database: database(&root), root, _folder: folder };
+        let database = database(&root);
+        let sandbox = Sandbox { url: database.next_url(), database, root, _folder: folder };
         sandbox.set_jobs("jobs: {}");
         sandbox
     }
@@ -79,7 +82,7 @@ impl Sandbox {
         let mut whole = format!("{}\n", text.trim_end());
         let has = |key: &str| text.lines().any(|line| line.starts_with(key));
         if !has("database:") {
-            whole.push_str(&format!("database: \"{}\"\n", self.database.url()));
+            whole.push_str(&format!("database: \"{}\"\n", self.url));
         }
         if !has("runner:") {
             whole.push_str(&format!("runner: {{state_dir: {}}}\n", self.state_dir().display()));
@@ -124,7 +127,7 @@ impl Sandbox {
 
     /// `duly` with arguments, not yet started.
     pub(crate) fn duly<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Run<'_> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_duly"));
+        let mut command = Command::new(program());
         command.args(arguments).current_dir(&self.root).env_clear();
         command.env("PATH", env::var_os("PATH").unwrap_or_default()).env("HOME", &self.root);
         command.env("XDG_RUNTIME_DIR", self.path("run"));
@@ -200,6 +203,16 @@ impl Run<'_> {
     /// Sets a variable of the environment, which else has only PATH, HOME and XDG_RUNTIME_DIR.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Runs it as the arguments of another command.
+    pub(crate) fn under(mut self, words: &[&str]) -> Self {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(&self.sandbox.root);
+        self.command = command;
         self
     }
 
@@ -385,6 +398,11 @@ impl Drop for Running {
             drop(self.child.wait());
         }
     }
+}
+
+/// The `duly` that is tested: the one built along with the tests, or `DULY_TEST_PROGRAM`.
+pub(crate) fn program() -> OsString {
+    env::var_os("DULY_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_duly").into())
 }
 
 /// How a run ended and what it wrote, with the sandbox's folder written as `[sandbox]`.

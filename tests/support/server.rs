@@ -18,6 +18,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{env, process};
 
+use diesel::connection::SimpleConnection;
 use diesel::{Connection, MysqlConnection};
 use rustix::process::Signal;
 use url::Url;
@@ -26,27 +27,43 @@ use super::database::{Backend, Session};
 use super::wait_until;
 
 /// How long a server may take to answer or to end.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
-/// What the guardian does; `$1` is the folder, `$2` the first of the commands' options, the rest is the server's command line.
+/// What the guardian does; `$1` is the folder, `$2` what makes the data there, the rest is the server's command line.
 /// A line that it reads is the signal to stop the server with, its data being kept.
+///
+/// A node of a cluster that has been killed must say how far its data go, so that others give it what it lacks.
 const GUARDIAN: &str = r#"
 folder=$1
 cd "$folder" || exit 1
-if [ -d data/mysql ] || mariadb-install-db --no-defaults --datadir="$folder/data" --skip-test-db --force \
-    --auth-root-authentication-method=socket --auth-root-socket-user="$(id -un)" $2 >>log 2>&1
+if [ -d data/mysql ] || sh -c "$2" >>log 2>&1
 then
     shift 2
+    case "$*" in *--wsrep-on=ON*)
+        at=$("$@" --wsrep-recover 2>&1 | sed -n 's/.*Recovered position: *//p' | tail -n 1)
+        [ -z "$at" ] || set -- "$@" "--wsrep-start-position=$at"
+    esac
     "$@" >>log 2>&1 &
     server=$!
 else
-    echo "[ERROR] Aborting: mariadb-install-db failed" >>log
+    echo "[ERROR] Aborting: the data could not be made" >>log
     server=
 fi
 if read -r signal; then kill -s "$signal" $server; wait $server; exit 0; fi
 [ -z "$server" ] || { kill -s KILL $server; wait $server; }
 cd / && rm -rf "$folder"
 "#;
+
+/// Which server it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The MariaDB that is installed.
+    MariaDb,
+    /// The MySQL in a folder that `tests/servers/mysql` has filled.
+    MySql(PathBuf),
+    /// A node of a MariaDB Galera cluster: which one, of nodes with these folders and base ports.
+    Node(usize, Vec<(PathBuf, u16)>),
+}
 
 /// A running database server that tests may create databases on.
 pub(crate) struct Server {
@@ -56,24 +73,63 @@ pub(crate) struct Server {
     base: Url,
     /// What this process started; `None` for a server that was there already.
     private: Option<Private>,
+    /// The other nodes of a cluster that the tests write to as well.
+    others: Vec<Server>,
 }
 
 /// The parts of a server that this process started.
 struct Private {
     folder: PathBuf,
     port: u16,
+    kind: Kind,
     options: Vec<String>,
     guardian: Option<Child>,
 }
 
+impl Kind {
+    /// The one that `DULY_TEST_SERVER` asks for.
+    fn asked_for() -> Kind {
+        match env::var("DULY_TEST_SERVER").as_deref() {
+            Err(_) | Ok("mariadb" | "galera") => Kind::MariaDb,
+            Ok("mysql") => Kind::mysql(),
+            Ok(other) => panic!("DULY_TEST_SERVER is `{other}`; it may be mariadb, mysql or galera"),
+        }
+    }
+
+    /// MySQL, where `make` has put it.
+    fn mysql() -> Kind {
+        let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/target/mysql");
+        let folder =
+            env::var_os("DULY_TEST_MYSQL_FOLDER").map_or_else(|| PathBuf::from(beside), PathBuf::from);
+        assert!(
+            folder.join("usr/sbin/mysqld").is_file(),
+            "no MySQL in {}: `make mysql` puts it there",
+            folder.display()
+        );
+        Kind::MySql(folder)
+    }
+}
+
 impl Server {
     /// The one that all tests share: started at its first use, or the one that `DULY_TEST_MYSQL_URL` names (a URL of an
-    /// administrator, without database; it may well be MySQL).
+    /// administrator, without database; it may well be MySQL). `DULY_TEST_SERVER=galera` makes it a cluster of three.
     pub(crate) fn shared() -> &'static Server {
         static SHARED: OnceLock<Server> = OnceLock::new();
-        SHARED.get_or_init(|| match env::var("DULY_TEST_MYSQL_URL") {
-            Ok(url) => Server::at(&url),
-            Err(_) => Server::start(),
+        SHARED.get_or_init(|| {
+            match (env::var("DULY_TEST_MYSQL_URL"), env::var("DULY_TEST_SERVER").as_deref()) {
+                (Ok(url), _) => Server::at(&url),
+                (Err(_), Ok("galera")) => {
+                    let mut nodes = Server::cluster();
+                for node in &nodes {
+                    // Tests may count on the ids of the first jobs; nodes then give the same ones, and one of two gives way.
+                    node.administrator().sql("SET GLOBAL wsrep_auto_increment_control = OFF; SET GLOBAL auto_increment_increment = 1; SET GLOBAL auto_increment_offset = 1");
+                }
+                    let mut first = nodes.remove(0);
+                    first.others = nodes;
+                    first
+                }
+                (Err(_), _) => Server::start(),
+            }
         })
     }
 
@@ -82,44 +138,95 @@ impl Server {
         let admin = Url::parse(url).unwrap_or_else(|err| panic!("DULY_TEST_MYSQL_URL is no URL: {err}"));
         let mut base = admin.clone();
         base.set_username("").and_then(|()| base.set_password(None)).expect("a URL with a host");
-        Server { admin, base, private: None }
+        Server { admin, base, private: None, others: Vec::new() }
     }
 
-    /// A MariaDB of the caller's own, for tests that take the database away. It ends with the value.
+    /// One of the caller's own, for tests that take the database away. It ends with the value.
     pub(crate) fn start() -> Server {
-        Server::start_with(&[])
+        let mut server = Server::new(Kind::asked_for(), new_folder());
+        server.start_again();
+        server
     }
 
-    /// The same, with options of the server's own.
+    /// A MariaDB of the caller's own with options of its own.
     pub(crate) fn start_with(options: &[String]) -> Server {
+        let mut server = Server::new(Kind::MariaDb, new_folder());
+        if let Some(private) = &mut server.private {
+            private.options = options.to_vec();
+        }
+        server.start_again();
+        server
+    }
+
+    /// Three nodes of a cluster of the caller's own, which all may be written to.
+    pub(crate) fn cluster() -> Vec<Server> {
         assert!(
-            find_program("mariadbd").is_some() && find_program("mariadb-install-db").is_some(),
+            Path::new(GALERA).is_file(),
+            "no {GALERA} here: run the tests by `make test` or `make test-galera`, which install it"
+        );
+        let nodes: Vec<(PathBuf, u16)> = (0..3).map(|_| (new_folder(), free_ports(3))).collect();
+        let mut servers: Vec<Server> =
+            (0..3).map(|n| Server::new(Kind::Node(n, nodes.clone()), nodes[n].0.clone())).collect();
+        // All begin with the same data at the same place of the cluster's history, so that none needs a copy of another's.
+        servers[0].start_again();
+        servers[0].stop();
+        for node in &nodes[1..] {
+            let copied =
+                Command::new("cp").args(["-a", "data"]).arg(&node.0).current_dir(&nodes[0].0).status();
+            assert!(copied.is_ok_and(|status| status.success()), "copying the data of a node");
+        }
+        for server in &mut servers {
+            server.start_again();
+        }
+        servers
+    }
+
+    fn new(kind: Kind, folder: PathBuf) -> Server {
+        assert!(
+            matches!(kind, Kind::MySql(_))
+                || find_program("mariadbd").is_some() && find_program("mariadb-install-db").is_some(),
             "no mariadbd here: run the tests by `make test`, which installs it, or `apt-get install mariadb-server-core mariadb-client-core`"
         );
-        let (folder, port) = (new_folder(), free_port());
+        let port = free_port();
         let mut admin = Url::parse("mysql://localhost/").expect("a URL");
         // MariaDB lets the user of the tests in as its administrator, through the socket only.
-        admin.set_username(&id(&["-un"]).expect("a user with a name")).expect("a URL with a host");
+        let user = if matches!(kind, Kind::MySql(_)) {
+            "root".to_owned()
+        } else {
+            id(&["-un"]).expect("a user with a name")
+        };
+        admin.set_username(&user).expect("a URL with a host");
         admin
             .query_pairs_mut()
             .append_pair("unix_socket", folder.join("socket").to_str().expect("a UTF-8 path"));
         let base = Url::parse(&format!("mysql://127.0.0.1:{port}/")).expect("a URL");
-        let mut server = Server { admin, base, private: None };
-        server.private = Some(Private { folder, port, options: options.to_vec(), guardian: None });
-        server.start_again();
-        server
+        Server {
+            admin,
+            base,
+            private: Some(Private { folder, port, kind, options: Vec::new(), guardian: None }),
+            others: Vec::new(),
+        }
+    }
+
+    /// It and the other nodes that the tests write to.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Server> {
+        std::iter::once(self).chain(&self.others)
     }
 
     /// Starts it on its old data, port and socket, and waits until it answers.
     pub(crate) fn start_again(&mut self) {
         let private = self.private.as_mut().expect("only a server started here can be started again");
         assert!(private.guardian.is_none(), "the server is running");
+        private.prepare();
         private.guardian = Some(private.command().spawn().expect("starting /bin/sh"));
         let log = private.folder.join("log");
-        wait_until("MariaDB answers", LIMIT, || {
+        wait_until("the server answers", LIMIT, || {
             let said = fs::read_to_string(&log).unwrap_or_default();
-            assert!(!said.contains("[ERROR] Aborting"), "MariaDB does not start:\n{said}");
-            MysqlConnection::establish(self.admin.as_str()).is_ok()
+            assert!(!said.contains("[ERROR] Aborting"), "the server does not start:\n{said}");
+            // A node that has not caught up yet refuses what it is asked.
+            MysqlConnection::establish(self.admin.as_str()).is_ok_and(|mut conn| {
+                conn.batch_execute("CREATE DATABASE IF NOT EXISTS duly_test_ready").is_ok()
+            })
         });
         // What it said is kept only while it may explain why it does not start.
         File::create(&log).expect("emptying the server's log");
@@ -141,7 +248,7 @@ impl Server {
         let mut guardian = private.guardian.take().expect("the server is not running");
         let mut pipe = guardian.stdin.take().expect("a guardian has a pipe");
         writeln!(pipe, "{}", signal.as_raw()).expect("telling the guardian");
-        wait_until("MariaDB ends", LIMIT, || {
+        wait_until("the server ends", LIMIT, || {
             guardian.try_wait().expect("waiting for the guardian").is_some()
         });
     }
@@ -162,6 +269,11 @@ impl Server {
         url.set_username(user).and_then(|()| url.set_password(Some(password))).expect("a URL with a host");
         url.set_path(database);
         url
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.base.port().unwrap_or(3306)
     }
 
     /// The server's socket, for those that want to connect through it.
@@ -187,33 +299,134 @@ impl Private {
     /// The guardian's command line, and in it the server's.
     fn command(&self) -> Command {
         let folder = self.folder.to_str().expect("a UTF-8 path");
-        let user = rustix::process::geteuid().is_root().then(unprivileged);
+        let user = self.user();
         let mut command = Command::new("/bin/sh");
-        command.args([
-            "-c",
-            GUARDIAN,
-            "guardian",
-            folder,
-            &user.map_or(String::new(), |user| format!("--user={user}")),
-        ]);
+        command.args(["-c", GUARDIAN, "guardian", folder, &self.made_by()]);
         // setpriv sets the death signal after the change of user, which would clear it.
         command.args(["setpriv", "--pdeathsig=KILL"]);
         if let Some(user) = user {
             let group = id(&["-g", user]).expect("a user with a group");
             command.args([format!("--reuid={user}"), format!("--regid={group}"), "--init-groups".to_owned()]);
         }
-        command.args(["mariadbd", "--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"]);
+        command.args(self.program());
         command.args([format!("--datadir={folder}/data"), format!("--pid-file={folder}/data/pid")]);
         command.args([format!("--socket={folder}/socket"), format!("--port={}", self.port)]);
+        command.args(["--bind-address=127.0.0.1", "--skip-name-resolve"]);
         command.args(["--default-time-zone=-08:00", "--max-connections=500"]);
         command.args(["--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=64M"]);
-        command.args(["--innodb-log-file-size=32M", "--performance-schema=OFF"]);
+        command.args(["--performance-schema=OFF"]);
+        match &self.kind {
+            Kind::MariaDb => command.arg("--innodb-log-file-size=32M"),
+            Kind::MySql(_) => {
+                command.args(["--mysqlx=OFF", "--skip-log-bin", "--innodb-redo-log-capacity=64M"])
+            }
+            Kind::Node(number, nodes) => {
+                command.arg("--innodb-log-file-size=32M").args(galera(*number, nodes))
+            }
+        };
+        // A server that starts removes what looks like temporary tables, also another's.
+        command.env("TMPDIR", &self.folder);
         command.args(&self.options);
         // Its own process group: Ctrl-C at the terminal ends the tests, and their end ends the server.
-        command.process_group(0).env("PATH", search_path()).stdin(Stdio::piped());
+        command.process_group(0).env("PATH", format!("{folder}:{}", search_path())).stdin(Stdio::piped());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
+
+    /// Whom it runs as instead of root, which MariaDB refuses to.
+    fn user(&self) -> Option<&'static str> {
+        let is_root = rustix::process::geteuid().is_root() && !matches!(self.kind, Kind::MySql(_));
+        is_root.then(unprivileged)
+    }
+
+    /// The server's program and the options that have to be the first ones.
+    fn program(&self) -> Vec<String> {
+        match &self.kind {
+            // With the system libraries that it came with.
+            Kind::MySql(root) => {
+                let root = root.to_str().expect("a UTF-8 path");
+                vec![
+                    format!("{root}/usr/lib64/ld-linux-x86-64.so.2"),
+                    "--library-path".to_owned(),
+                    format!("{root}/usr/lib/x86_64-linux-gnu"),
+                    format!("{root}/usr/sbin/mysqld"),
+                    "--no-defaults".to_owned(),
+                    format!("--basedir={root}/usr"),
+                    "--secure-file-priv=".to_owned(),
+                    format!("--user={}", id(&["-un"]).expect("a user with a name")),
+                ]
+            }
+            Kind::MariaDb | Kind::Node(..) => vec!["mariadbd".to_owned(), "--no-defaults".to_owned()],
+        }
+    }
+
+    /// The shell command that makes its data.
+    fn made_by(&self) -> String {
+        let data = self.folder.join("data");
+        let mut words = self.program();
+        if matches!(self.kind, Kind::MySql(_)) {
+            words.extend(["--initialize-insecure".to_owned(), format!("--datadir={}", data.display())]);
+        } else {
+            words = ["mariadb-install-db", "--no-defaults", "--skip-test-db", "--force"]
+                .map(str::to_owned)
+                .to_vec();
+            words.extend([
+                format!("--datadir={}", data.display()),
+                "--auth-root-authentication-method=socket".to_owned(),
+                format!("--auth-root-socket-user={}", id(&["-un"]).expect("a user with a name")),
+            ]);
+            words.extend(self.user().map(|user| format!("--user={user}")));
+        }
+        shell_words::join(words)
+    }
+
+    /// Lets a node that others were there to take over from begin a cluster if none of them is there.
+    fn prepare(&self) {
+        let Kind::Node(number, nodes) = &self.kind else { return };
+        let script = self.folder.join("wsrep_sst_follow");
+        fs::write(&script, include_str!("../servers/wsrep_sst_follow")).expect("writing wsrep_sst_follow");
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("making it executable");
+        let state = self.folder.join("data/grastate.dat");
+        if let (None, Ok(text)) = (first_alive(*number, nodes), fs::read_to_string(&state)) {
+            fs::write(&state, text.replace("safe_to_bootstrap: 0", "safe_to_bootstrap: 1"))
+                .expect("writing grastate.dat");
+        }
+    }
+}
+
+/// Galera's library, which Debian puts here.
+const GALERA: &str = "/usr/lib/galera/libgalera_smm.so";
+
+/// What makes a server a node of the cluster of `nodes`. It joins those that are there, or begins a cluster.
+fn galera(number: usize, nodes: &[(PathBuf, u16)]) -> Vec<String> {
+    let port = nodes[number].1;
+    let others: Vec<String> =
+        (0..nodes.len()).filter(|n| *n != number).map(|n| format!("127.0.0.1:{}", nodes[n].1)).collect();
+    let cluster = if first_alive(number, nodes).is_some() { others.join(",") } else { String::new() };
+    vec![
+        "--binlog-format=ROW".to_owned(),
+        "--innodb-autoinc-lock-mode=2".to_owned(),
+        "--wsrep-on=ON".to_owned(),
+        format!("--wsrep-provider={GALERA}"),
+        format!("--wsrep-cluster-name=duly-{}", nodes[0].1),
+        format!("--wsrep-node-address=127.0.0.1:{port}"),
+        format!("--wsrep-cluster-address=gcomm://{cluster}"),
+        "--wsrep-slave-threads=2".to_owned(),
+        "--wsrep-sst-method=follow".to_owned(),
+        // A node that is killed is given up soon.
+        format!(
+            "--wsrep-provider-options=base_port={port};gmcast.listen_addr=tcp://127.0.0.1:{port};ist.recv_addr=127.0.0.1:{};\
+             gcache.size=64M;evs.suspect_timeout=PT2S;evs.inactive_timeout=PT5S;evs.keepalive_period=PT0.5S;\
+             evs.inactive_check_period=PT0.5S",
+            port + 1
+        ),
+    ]
+}
+
+/// Another node that listens.
+fn first_alive(number: usize, nodes: &[(PathBuf, u16)]) -> Option<usize> {
+    (0..nodes.len())
+        .find(|n| *n != number && std::net::TcpStream::connect(("127.0.0.1", nodes[*n].1)).is_ok())
 }
 
 /// Where programs are looked for: also where Debian puts servers, which is not on every user's path.
@@ -260,12 +473,17 @@ fn new_folder() -> PathBuf {
 /// A port nobody listens on, below those that the kernel hands out to clients, so that it is still free after a restart;
 /// never the same twice, so that a server that is away for a while finds its own again.
 fn free_port() -> u16 {
+    free_ports(1)
+}
+
+/// The first of `count` such ports in a row.
+fn free_ports(count: u16) -> u16 {
     static USED: Mutex<u16> = Mutex::new(0);
     let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
     let first = 15_000 + u16::try_from(process::id() % 15_000).expect("less than 15,000");
-    let port = (first.max(*used + 1)..32_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port");
-    *used = port;
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let port =
+        (first.max(*used + 1)..32_000).find(|port| (*port..port + count).all(is_free)).expect("a free port");
+    *used = port + count - 1;
     port
 }

@@ -116,3 +116,16 @@ proptest! {
         prop_assert!(crontab.problems.iter().all(|problem| problem.line >= 1));
     }
 }
+
+/// Seen failing with a user who must not be called as a program, and with `install` taken for what starts duly.
+#[test]
+fn the_crontab_of_the_package_is_read_as_one_with_users() {
+    let crontab = parse(include_str!("../../../contrib/debian/cron.d"));
+    assert_eq!(crontab.problems, []);
+    let [tick, folder] = &crontab.entries[..] else { panic!("{:?}", crontab.entries) };
+    assert_eq!((tick.user.as_deref(), folder.user.as_deref()), (Some("duly"), Some("root")));
+    assert_eq!(tick.duly_args.as_deref().unwrap(), ["run", "--config", "/etc/duly/jobs.yaml"]);
+    assert_eq!(folder.duly_args, None);
+    assert_eq!(parse("* * * * * duly duly run\n").entries[0].user.as_deref(), Some("duly"));
+    assert_eq!(parse("* * * * * duly run\n").entries[0].user, None);
+}

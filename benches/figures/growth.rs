@@ -1,0 +1,102 @@
+//! What a table that has grown costs: the tick, the drain, claims, clean-up and the lists, beside the same with an empty one.
+
+use std::process::Command;
+
+use super::report::{Figure, Report, median};
+use super::{Bench, run, timed};
+
+/// Asked with a full table; `show` gets the newest job that has ended.
+const QUESTIONS: [&[&str]; 7] = [
+    &["list"],
+    &["list", "--state", "failed"],
+    &["list", "--state", "waiting"],
+    &["list", "--name", "hello"],
+    &["jobs"],
+    &["status"],
+    &["clean-up", "--dry-run", "--per-call", "1000"],
+];
+
+impl Bench {
+    /// With more and more ended jobs, and with delayed and waiting ones.
+    pub(crate) fn growth(&self, report: &mut Report) {
+        let (drained, claimed) = (report.value_of("draining"), report.value_of("claim and finish"));
+        let mut before = 0;
+        for (number, ended) in self.scale.ended.iter().enumerate() {
+            let (delayed, waiting) =
+                if number == 0 { (self.scale.delayed, self.scale.waiting) } else { (0, 0) };
+            println!("filling: {} ended jobs, {delayed} delayed, {waiting} waiting", ended - before);
+            self.server.fill(ended - before, "1 DAY", delayed, waiting);
+            before = *ended;
+            let with = format!(
+                " with {ended} ended, {} delayed and {} waiting rows",
+                self.scale.delayed, self.scale.waiting
+            );
+            self.grown(report, &with, (drained, claimed));
+        }
+    }
+
+    fn grown(&self, report: &mut Report, with: &str, (drained, claimed): (f64, f64)) {
+        let mut reference = || timed(&mut Command::new(&self.connect));
+        let mut tick = || timed(&mut self.duly(&["run"]));
+        let [reference, tick] = Self::in_turn(self.scale.ticks / 2, [&mut reference, &mut tick]);
+        let what = format!("a tick with nothing due{with}");
+        report.add(Figure::time(&what, "connect and SELECT 1, in C", &tick, &reference, "≤ 1.5"));
+        let drain = self.drain(report, with);
+        let claims = self.claims(report, with);
+        // Without the parts that measure it with an empty table, there is nothing to compare with.
+        if drained > 0.0 {
+            report.add(Figure::slower(&format!("draining, empty over full{with}"), drained, drain));
+        }
+        if claimed > 0.0 {
+            report.add(Figure::slower(&format!("claim and finish, empty over full{with}"), claimed, claims));
+        }
+        self.questions(report, with);
+        self.many_definitions(report, with);
+    }
+
+    fn questions(&self, report: &mut Report, with: &str) {
+        let mut times: Vec<String> = QUESTIONS
+            .iter()
+            .map(|arguments| format!("`duly {}` {:.1} ms", arguments.join(" "), self.asked(arguments)))
+            .collect();
+        let newest = self.server.newest_ended();
+        times.push(format!("`duly show` {:.1} ms", self.asked(&["show", &newest])));
+        report.note(format!("Medians of five{with}: {}.", times.join(", ")));
+        self.peak(report, &format!("`list --limit 1000000`{with}"), &["list", "--limit", "1000000"]);
+        self.peak(
+            report,
+            &format!("`list --limit 1000000 --json`{with}"),
+            &["list", "--limit", "1000000", "--json"],
+        );
+    }
+
+    /// In milliseconds; `status` may find something wrong and say so.
+    fn asked(&self, arguments: &[&str]) -> f64 {
+        let runs: Vec<f64> = (0..5)
+            .map(|_| {
+                let begun = std::time::Instant::now();
+                let output = self.duly(arguments).output().unwrap();
+                assert!(matches!(output.status.code(), Some(0 | 3)), "{arguments:?} failed: {output:?}");
+                begun.elapsed().as_secs_f64() * 1000.0
+            })
+            .collect();
+        median(&runs)
+    }
+
+    /// With a thousand definitions, each with a schedule of its own.
+    fn many_definitions(&self, report: &mut Report, with: &str) {
+        let many: String = (0..1000)
+            .map(|n| format!("  nightly{n}: {{command: ['true'], schedule: '{} 2 1 1 *'}}\n", n % 60))
+            .collect();
+        self.write_jobs(&format!("  hello: {{command: ['true']}}\n{many}"));
+        run(self.duly(&["run"]));
+        let (tick, jobs) = (self.asked(&["run"]), self.asked(&["jobs"]));
+        report.note(format!(
+            "With 1,000 definitions{with}: `duly run` {tick:.1} ms, `duly jobs` {jobs:.1} ms."
+        ));
+        self.write_jobs(
+            "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n",
+        );
+        run(self.duly(&["run"]));
+    }
+}

@@ -1,0 +1,2 @@
+DROP TABLE IF EXISTS duly_metric;
+DROP TABLE IF EXISTS duly_host;

@@ -1,0 +1,80 @@
+//! What is known of a host that ticks.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::is_hook;
+
+/// After this long without a tick a host counts as silent: cron starts one each minute, and the database hears of it at
+/// most every 30 seconds.
+pub const SILENT: TimeDelta = TimeDelta::minutes(3);
+
+/// What a host's jobs.yaml declares, in so far as others ask for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declares {
+    /// The queues that its ticks serve.
+    pub queues: Vec<String>,
+    /// The names whose jobs it can execute, hooks left out.
+    pub jobs: Vec<String>,
+}
+
+/// A host, or the part of it that ticks for some queues only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// The queues that its ticks are restricted to by `run --queue`, if they are.
+    pub queues: Option<Vec<String>>,
+    /// When it last ticked, to about half a minute.
+    pub last_tick_at: Option<DateTime<Utc>>,
+    /// Its version of Duly.
+    pub version: String,
+    /// A digest of the schedules that it has.
+    pub schedules: Option<String>,
+    /// What it declares; `None` where that is not known.
+    pub declares: Option<Declares>,
+    /// Why its latest tick that went wrong did, and when that was.
+    pub trouble: Option<(String, DateTime<Utc>)>,
+    /// How long its latest tick took that lasted over a second.
+    pub tick: Option<Duration>,
+    /// How often such ticks have renewed their leases.
+    pub renewals: u64,
+}
+
+impl Host {
+    /// Whether it has ticked lately.
+    #[must_use]
+    pub fn ticks(&self, now: DateTime<Utc>) -> bool {
+        self.last_tick_at.is_some_and(|at| now - at <= SILENT)
+    }
+
+    /// Why its ticks cannot work, if that happened lately.
+    #[must_use]
+    pub fn trouble(&self, now: DateTime<Utc>) -> Option<&str> {
+        self.trouble.as_ref().filter(|(_, at)| now - *at <= SILENT).map(|(trouble, _)| trouble.as_str())
+    }
+
+    /// Whether it can execute jobs of this name, as far as is known. A hook's job is of the definition after its `@`.
+    #[must_use]
+    pub fn declares(&self, name: &str) -> bool {
+        let name = if is_hook(name) { name.split('@').nth(1).unwrap_or(name) } else { name };
+        self.declares.as_ref().is_none_or(|declares| declares.jobs.iter().any(|declared| declared == name))
+    }
+
+    /// Whether it serves this queue, as far as is known.
+    #[must_use]
+    pub fn serves(&self, queue: &str) -> bool {
+        self.declares.as_ref().is_none_or(|declares| declares.queues.iter().any(|served| served == queue))
+    }
+
+    /// Its name, with the queues that it is restricted to.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match &self.queues {
+            None => self.name.clone(),
+            Some(queues) => format!("{} (queue {})", self.name, queues.join(", ")),
+        }
+    }
+}

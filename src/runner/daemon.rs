@@ -1,0 +1,211 @@
+//! Ticks without cron, until somebody says stop.
+//!
+//! Each tick is a process of its own, the same `duly run` that cron starts: it reads jobs.yaml anew, what goes wrong in one
+//! ends with it, and nothing can pile up in the daemon in months. Should the daemon be killed, its ticks go on as those of a
+//! cron that is killed do, and record what they run. A signal is passed on to them, and they stop their jobs as `run` does.
+//!
+//! A jobs.yaml that cannot be used starts nothing, and is told: at once when it was changed, then every ten minutes.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use sd_notify::NotifyState;
+
+use crate::config::{self, ConfigError, LoadOptions};
+use crate::process::signals::on_stop_signal;
+use crate::process::ticks::{TickEnd, TickProcess};
+
+/// Ticks alive at once, at most. Those that have nothing to do end at once, and those that execute hold a slot of the host
+/// each; more than this are some that hang.
+const MOST: usize = 64;
+
+/// How often ticks that live are looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How often the same trouble is told again.
+const TELL_AGAIN: Duration = Duration::from_secs(600);
+
+/// How much time the service manager is asked for while ticks stop.
+const EXTENSION: u32 = 30_000_000;
+
+/// What a daemon does.
+#[derive(Clone)]
+pub struct Orders {
+    /// From the start of one tick to the next.
+    pub interval: Duration,
+    /// The program.
+    pub program: String,
+    /// Its arguments for a tick.
+    pub arguments: Vec<String>,
+    /// Variables for a tick, besides this process's own.
+    pub variables: Vec<(String, String)>,
+    /// Where jobs.yaml is.
+    pub options: LoadOptions,
+}
+
+struct Daemon {
+    orders: Orders,
+    ticks: Vec<TickProcess>,
+    told: Option<(String, Instant)>,
+    is_crowded: bool,
+    status: String,
+    watchdog: Option<(Duration, Instant)>,
+}
+
+/// Ticks until SIGTERM or SIGINT, whose number is given once all ticks have ended.
+///
+/// # Errors
+///
+/// When jobs.yaml cannot be used from the start, or the signals cannot be caught.
+pub fn run(orders: Orders) -> Result<i32> {
+    config::load(&orders.options)?;
+    let (sender, signals) = channel();
+    on_stop_signal(move |signal| {
+        if sender.send(signal).is_err() {
+            log::debug!("signal {signal} came when all was done");
+        }
+    })
+    .context("cannot catch signals")?;
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| (limit / 3, Instant::now()));
+    let mut daemon =
+        Daemon { orders, ticks: Vec::new(), told: None, is_crowded: false, status: String::new(), watchdog };
+    notify(&[NotifyState::Ready]);
+    daemon.work(&signals)
+}
+
+impl Daemon {
+    fn work(&mut self, signals: &Receiver<i32>) -> Result<i32> {
+        let mut next = Instant::now();
+        let mut stopping = None;
+        loop {
+            self.reap();
+            if let Some(signal) = stopping {
+                if self.ticks.is_empty() {
+                    return Ok(signal);
+                }
+                notify(&[NotifyState::ExtendTimeoutUsec(EXTENSION)]);
+            } else if next <= Instant::now() {
+                self.tick();
+                // What was missed, while the machine slept or was stopped, is not made up for.
+                while next <= Instant::now() {
+                    next += self.orders.interval;
+                }
+            }
+            self.show_life();
+            match signals.recv_timeout(self.pause(next, stopping.is_some())) {
+                Ok(signal) => {
+                    let is_first = stopping.is_none();
+                    log::info!("signal {signal}: {} ticks are told to stop", self.ticks.len());
+                    stopping = stopping.or(Some(signal));
+                    self.ticks.iter().for_each(|tick| tick.signal(signal));
+                    if is_first {
+                        notify(&[NotifyState::Stopping]);
+                        self.say(format!("stopping, {} ticks have not ended", self.ticks.len()));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(anyhow!("the thread that waits for signals has ended"));
+                }
+            }
+        }
+    }
+
+    /// How long nothing has to be looked at.
+    fn pause(&self, next: Instant, is_stopping: bool) -> Duration {
+        let mut pause = next.saturating_duration_since(Instant::now());
+        if is_stopping || !self.ticks.is_empty() {
+            pause = if is_stopping { LOOK } else { pause.min(LOOK) };
+        }
+        self.watchdog.map_or(pause, |(every, _)| pause.min(every))
+    }
+
+    fn tick(&mut self) {
+        // Read here as well, so that a file that is broken for an hour is not told by each tick anew.
+        if let Err(broken) = config::load(&self.orders.options) {
+            self.tell_broken(&broken);
+            return;
+        }
+        if self.told.take().is_some() {
+            log::warn!("jobs.yaml can be used again");
+        }
+        if self.ticks.len() >= MOST {
+            if !std::mem::replace(&mut self.is_crowded, true) {
+                log::error!(
+                    "{MOST} ticks have not ended, no more are started; does the database answer? `duly status`"
+                );
+            }
+            return;
+        }
+        self.is_crowded = false;
+        match TickProcess::start(&self.orders.program, &self.orders.arguments, &self.orders.variables) {
+            Ok(tick) => self.ticks.push(tick),
+            Err(err) => log::error!("cannot start a tick (`{}`): {err}", self.orders.program),
+        }
+        self.say(format!(
+            "ticking every {}, {} under way",
+            crate::job::duration::show(self.orders.interval),
+            self.ticks.len()
+        ));
+    }
+
+    fn tell_broken(&mut self, broken: &ConfigError) {
+        let text = broken.to_string();
+        let is_known =
+            self.told.as_ref().is_some_and(|(told, at)| *told == text && at.elapsed() < TELL_AGAIN);
+        if !is_known {
+            for line in text.lines() {
+                log::error!("no tick is started: {line}");
+            }
+            self.told = Some((text.clone(), Instant::now()));
+        }
+        self.say(format!("no tick is started: {}", text.lines().next().unwrap_or_default()));
+    }
+
+    fn reap(&mut self) {
+        self.ticks.retain_mut(|tick| match tick.end() {
+            Ok(None) => true,
+            // What it had to say it has said.
+            Ok(Some(TickEnd::Code(code))) => {
+                log::debug!("a tick exited with {code}");
+                false
+            }
+            Ok(Some(TickEnd::Signal(signal))) => {
+                log::warn!(
+                    "a tick was ended by signal {signal}; the next one takes back what it had under way"
+                );
+                false
+            }
+            Err(err) => {
+                log::error!("a tick is lost from sight: {err}");
+                false
+            }
+        });
+    }
+
+    /// Tells the watchdog that this loop goes round.
+    fn show_life(&mut self) {
+        if let Some((every, last)) = &mut self.watchdog
+            && last.elapsed() >= *every
+        {
+            *last = Instant::now();
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
+
+    /// Shows in `systemctl status` what is going on.
+    fn say(&mut self, status: String) {
+        if self.status != status {
+            notify(&[NotifyState::Status(&status)]);
+            self.status = status;
+        }
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(err) = sd_notify::notify(states) {
+        log::debug!("the service manager was not told: {err}");
+    }
+}
