@@ -216,7 +216,7 @@ on_every_database! {
         s.set_jobs(JOBS);
         let pending = put_in(&s, &["enqueue", "good"]);
         s.duly(["retry", &pending])
-            .stderr(&format!("duly: error: job {pending} has not ended: it is pending\n"))
+            .stderr(&format!("duly: error: job {pending} has not ended: it is pending; `duly why {pending}` says why\n"))
             .status(4);
         s.duly(["cancel", &pending]).stdout_has("cancelled").status(0);
         let running = put_in(&s, &["enqueue", "long"]);
