@@ -19,7 +19,8 @@ jobs:
 
 const MIGRATION: &str = "2026-11-21-000000_jobs";
 const SHOP: &str = "2026-11-22-000000_shop";
-const LATEST: &str = "2026-11-25-000000_operate";
+const OPERATE: &str = "2026-11-25-000000_operate";
+const LATEST: &str = "2026-11-25-010000_audit";
 
 /// The names of all tables that are there.
 fn tables(s: &Sandbox) -> Vec<String> {
@@ -76,12 +77,12 @@ fn prepare(s: &Sandbox) {
 on_every_database! {
     fn the_tables_come_once_and_a_second_time_does_nothing(backend: Backend) {
         let s = Sandbox::without_tables(backend);
-        s.duly(["migrate"]).stdout(&format!("ran {MIGRATION}\nran {SHOP}\nran {LATEST}\n")).status(0);
+        s.duly(["migrate"]).stdout(&format!("ran {MIGRATION}\nran {SHOP}\nran {OPERATE}\nran {LATEST}\n")).status(0);
         let before = columns(&s);
         assert!(before.contains_key("duly_job"), "{before:?}");
         s.duly(["migrate"]).status(0);
         assert_eq!(columns(&s), before);
-        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_migration"), "3");
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_migration"), "4");
     }
 
     fn all_tables_are_called_duly(s: Sandbox) {
@@ -146,7 +147,7 @@ on_every_database! {
             let output = run.wait();
             assert!(output.status.success() && output.stderr.is_empty(), "{output}");
         }
-        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_migration"), "3");
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_migration"), "4");
     }
 
     fn a_name_alone_is_enough_and_the_rest_is_as_configured(s: Sandbox) {

@@ -69,7 +69,7 @@ impl Asked {
                 "age" => asked.age = AGES.iter().find(|(age, ..)| *age == value).map(|(age, ..)| *age),
                 "after" => {
                     asked.after =
-                        Some(place(value).ok_or_else(|| Problem::bad("That is no place in the list."))?)
+                        Some(place(value).ok_or_else(|| Problem::bad("That is no place in the list."))?);
                 }
                 "open" => asked.open = value.split(',').filter_map(|id| id.parse().ok()).take(OPEN).collect(),
                 _ => {}

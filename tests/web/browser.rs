@@ -150,7 +150,7 @@ impl Browser {
 
     /// A command of Chromium's own protocol.
     #[track_caller]
-    pub(crate) fn devtools(&self, command: &str, parameters: Value) -> Value {
+    pub(crate) fn devtools(&self, command: &str, parameters: &Value) -> Value {
         self.within("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
     }
 
@@ -174,7 +174,7 @@ impl Browser {
     /// A picture of the window, as a PNG file.
     #[track_caller]
     pub(crate) fn photograph(&self, path: &Path) {
-        let picture = self.devtools("Page.captureScreenshot", json!({"format": "png"}));
+        let picture = self.devtools("Page.captureScreenshot", &json!({"format": "png"}));
         let bytes = from_base64(picture["data"].as_str().expect("a picture"));
         assert!(bytes.starts_with(b"\x89PNG"), "{}", path.display());
         std::fs::write(path, bytes).unwrap_or_else(|err| panic!("{}: {err}", path.display()));

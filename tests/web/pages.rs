@@ -109,7 +109,7 @@ fn everything_works_without_the_script() {
     let s = sandbox();
     let page = serve(&s);
     let browser = Browser::start();
-    browser.devtools("Emulation.setScriptExecutionDisabled", json!({"value": true}));
+    browser.devtools("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
     browser.open(&format!("http://{}/definition?name=greet", page.address));
     browser.fill("#params", "from a form");
     browser.click("form[action='/start'] button");
@@ -118,7 +118,7 @@ fn everything_works_without_the_script() {
     browser.open(&format!("http://{}/", page.address));
     browser.click("#plus-1");
     let source = || {
-        browser.devtools("Runtime.evaluate", json!({"expression": "document.body.innerText"}))["result"]["value"].to_string()
+        browser.devtools("Runtime.evaluate", &json!({"expression": "document.body.innerText"}))["result"]["value"].to_string()
     };
     wait_until("the row is open", SOON, || source().contains("hello from a form"));
     browser.click("tr.opened form[action='/job/1/retry'] button");

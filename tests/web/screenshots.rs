@@ -105,12 +105,12 @@ fn every_page_looks_right_light_and_dark_wide_and_narrow() {
     for scheme in ["light", "dark"] {
         browser.devtools(
             "Emulation.setEmulatedMedia",
-            json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
+            &json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
         );
         for (form, width, height) in [("wide", 1280, 860), ("narrow", 390, 844)] {
             browser.devtools(
                 "Emulation.setDeviceMetricsOverride",
-                json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": form == "narrow"}),
+                &json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": form == "narrow"}),
             );
             for (name, path) in pages {
                 browser.open(&format!("http://{}{path}", page.address));

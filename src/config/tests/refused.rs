@@ -25,7 +25,7 @@ fn every_problem_is_reported_at_once_in_the_order_of_the_file() {
              or 1 day 2 hours",
             "jobs.yaml:13: retention.keep_last: found -1, expected a whole number from 0 to 1000000",
             "jobs.yaml:14: nonsense: unknown key; expected one of database, runner, queues, defaults, jobs, \
-             command_prefix, retention, hooks, refresh_cache, lost_orders, sessions",
+             command_prefix, retention, hooks, refresh_cache, lost_orders, sessions, web",
         ],
     );
 }
