@@ -190,12 +190,13 @@ impl Store {
     fn wait_for_children(&mut self, end: &AttemptEnd, own: State) -> Result<(), StoreError> {
         let now = self.now();
         let update = format!(
-            "UPDATE duly_job SET own_end = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = COALESCE(?, reason), \
+            "UPDATE duly_job SET own_end = ?, attempts = attempts - ?, outcome = ?, exit_code = ?, signal_number = ?, reason = COALESCE(?, reason), \
              duration_ms = ?, noted_at = {now}, owner = NULL, lease_until = {now}, slot_key = NULL, name_slot_key = NULL \
              WHERE id = ? AND state = 'running' AND owner = ? AND fence = ?"
         );
         let sql = Sql::new(update)
             .bind(own.as_str())
+            .bind(uncounted(&end.outcome))
             .bind_all(outcome_values(&end.outcome))
             .bind(millis(end.ran))
             .bind(end.id)
@@ -265,7 +266,7 @@ impl Store {
         // Who cancelled it is noted already.
         let reason = if state == State::Cancelled { "COALESCE(?, reason)" } else { "?" };
         let update = format!(
-            "UPDATE duly_job SET state = ?, outcome = ?, exit_code = ?, signal_number = ?, reason = {reason}, \
+            "UPDATE duly_job SET state = ?, attempts = attempts - ?, outcome = ?, exit_code = ?, signal_number = ?, reason = {reason}, \
              duration_ms = CASE id{} END, finished_at = {}, owner = NULL, lease_until = NULL, unique_key = NULL, \
              slot_key = NULL, name_slot_key = NULL WHERE id IN ({}) AND state = 'running' AND owner = ?",
             " WHEN ? THEN ?".repeat(group.len()),
@@ -274,6 +275,7 @@ impl Store {
         );
         let sql = Sql::sized(update, group.len())
             .bind(state.as_str())
+            .bind(uncounted(&first.outcome))
             .bind_all(outcome_values(&first.outcome))
             .bind_all(group.iter().flat_map(|end| [Value::from(end.id), Value::from(millis(end.ran))]))
             .bind_all(group.iter().map(|end| end.id))
@@ -354,6 +356,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What an attempt that does not count takes back of the claim's count. Also of a job that ends by it, since it was to be cancelled.
+fn uncounted(outcome: &Outcome) -> i64 {
+    i64::from(*outcome == Outcome::Interrupted)
 }
 
 const fn state_after(verdict: Verdict) -> State {
