@@ -16,6 +16,7 @@ mod peers;
 mod report;
 mod runners;
 mod server;
+mod web;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ const QUICK: Scale = Scale {
 /// A part, by the name that asks for it alone.
 type Part = (&'static str, fn(&Bench, &mut Report));
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     ("idle", Bench::idle),
     ("schedules", Bench::schedules),
     ("drain", |bench, report| {
@@ -85,6 +86,7 @@ const PARTS: [Part; 11] = [
     ("batch", Bench::batch),
     ("clean-up", Bench::clean_up),
     ("grown", Bench::growth),
+    ("web", Bench::web),
 ];
 
 fn main() {

@@ -1,0 +1,111 @@
+//! The web page with a million jobs: how long its pages take with fifty viewers, and what these cost a drain.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Bench;
+use super::report::{Figure, Report, median};
+
+/// Viewers, each of which refreshes as the page's script does.
+const VIEWERS: u32 = 50;
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// What they look at.
+const PAGES: [&str; 5] = ["/", "/?state=failed", "/?name=job7", "/statistics", "/queues"];
+
+impl Bench {
+    /// Drains in turn without viewers and with them.
+    pub(crate) fn web(&self, report: &mut Report) {
+        let jobs = *self.scale.ended.first().unwrap();
+        if self.server.rows("duly_job") < jobs as f64 {
+            println!("filling: {jobs} ended jobs");
+            self.server.fill(jobs, "1 DAY", 0, 0);
+        }
+        let (mut page, address) = self.serve();
+        let alone = self.pages(&address, 10);
+        let (mut quiet, mut watched, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.scale.drains {
+            quiet.extend(self.drain_rates(1));
+            let (rate, seen) = self.with_viewers(&address, || self.drain_rates(1));
+            watched.extend(rate);
+            times.extend(seen);
+        }
+        page.kill().unwrap();
+        page.wait().unwrap();
+        report.add(Figure::rate(
+            &format!("draining while {VIEWERS} viewers refresh the web page"),
+            "the same without viewers",
+            &watched,
+            &quiet,
+            "≥ 0.95",
+        ));
+        report.note(format!(
+            "Pages of `duly web` with {jobs} ended jobs, medians: alone {}; with {VIEWERS} viewers and a drain {:.1} ms, the slowest of {} {:.0} ms \
+             (the target is 100 ms at the median).",
+            alone.join(", "),
+            median(&times),
+            times.len(),
+            times.iter().copied().fold(0.0, f64::max)
+        ));
+    }
+
+    fn serve(&self) -> (Child, String) {
+        let mut command = self.duly(&["web", "--listen", "127.0.0.1:0"]);
+        let mut page = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(page.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (page, line.trim().trim_start_matches("http://").trim_end_matches('/').to_owned())
+    }
+
+    /// Each page by itself.
+    fn pages(&self, address: &str, count: usize) -> Vec<String> {
+        PAGES
+            .iter()
+            .map(|page| {
+                let taken: Vec<f64> = (0..count).map(|_| get(address, page)).collect();
+                format!("`{page}` {:.1} ms", median(&taken))
+            })
+            .collect()
+    }
+
+    /// What `work` gives while they look on, and how long their pages took, in milliseconds.
+    fn with_viewers<T>(&self, address: &str, work: impl FnOnce() -> T) -> (T, Vec<f64>) {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let viewers: Vec<_> = (0..VIEWERS)
+                .map(|number| {
+                    let is_over = &is_over;
+                    scope.spawn(move || {
+                        let mut times = Vec::new();
+                        let mut next = Instant::now() + REFRESH * number / VIEWERS;
+                        while !is_over.load(Ordering::Relaxed) {
+                            if next <= Instant::now() {
+                                times.push(get(address, PAGES[number as usize % PAGES.len()]));
+                                next += REFRESH;
+                            }
+                            std::thread::sleep(Duration::from_millis(20));
+                        }
+                        times
+                    })
+                })
+                .collect();
+            let done = work();
+            is_over.store(true, Ordering::Relaxed);
+            (done, viewers.into_iter().flat_map(|viewer| viewer.join().unwrap()).collect())
+        })
+    }
+}
+
+/// Fetches a page; how long that took, in milliseconds.
+fn get(address: &str, page: &str) -> f64 {
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {page} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{page}: {}", answer.lines().next().unwrap_or_default());
+    begun.elapsed().as_secs_f64() * 1000.0
+}
