@@ -29,10 +29,21 @@ pub fn new_owner() -> String {
     }
 }
 
-/// The person or service at this process, as `user 1000 on web1`.
+/// The person or service at this process, as `user alice on web1`; by number where /etc/passwd has no name for it.
 #[must_use]
 pub fn who() -> String {
-    format!("user {} on {}", rustix::process::getuid().as_raw(), host())
+    let number = rustix::process::getuid().as_raw().to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    format!("user {} on {}", name_in(&users, &number).unwrap_or(&number), host())
+}
+
+/// The name of a user in the lines of /etc/passwd.
+fn name_in<'a>(users: &'a str, number: &str) -> Option<&'a str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(number) && !name.is_empty()).then_some(name)
+    })
 }
 
 /// Whether a program of one of these names runs on this host.
@@ -42,4 +53,18 @@ pub fn is_running(names: &[&str]) -> bool {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         names.contains(&name.trim())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_in;
+
+    #[test]
+    fn a_user_has_a_name_where_the_list_has_one() {
+        let users = "root:x:0:0::/root:/bin/sh\n\nbroken\nalice:x:1000:100::/home/alice:/bin/sh\n";
+        assert_eq!(
+            [name_in(users, "1000"), name_in(users, "0"), name_in(users, "100")],
+            [Some("alice"), Some("root"), None]
+        );
+    }
 }
