@@ -218,7 +218,7 @@ on_every_database! {
         s.set_jobs("jobs:\n  stubborn: {grace: 60s, command: [sh, -c, \"trap '' TERM; touch running; while [ ! -e go ]; do sleep 0.05; done; exit 1\"]}\n");
         put_in(&s, &["enqueue", "stubborn"]);
         let runner = s.duly(["run"]).spawn();
-        wait_until("it runs", std::time::Duration::from_secs(30), || s.path("running").exists());
+        wait_until("it runs", SOON, || s.path("running").exists());
         runner.signal(rustix::process::Signal::TERM);
         s.duly(["cancel", "1"]).stdout_has("its runner stops it").status(0);
         s.file("go", "");
