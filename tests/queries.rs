@@ -343,6 +343,10 @@ on_every_database! {
         s.duly(["enqueue", "--batch", "-"]).stdin(&"{\"name\": \"good\"}\n".repeat(2500)).stdout_has("\n").status(0);
         assert_eq!(ids(&s, &["--limit", "1000000"]), (1..=2500).rev().map(|id| id.to_string()).collect::<Vec<_>>());
         assert_eq!(ids(&s, &["--limit", "1001"]), (1500..=2500).rev().map(|id| id.to_string()).collect::<Vec<_>>());
+        // All of them may start from the same second on, and some later.
+        s.database().sql("UPDATE duly_job SET run_at = CASE WHEN id % 3 = 0 THEN '2026-01-02 00:00:00.000000' ELSE '2026-01-01 00:00:00.000000' END");
+        let by_start: Vec<String> = (1..=2500).rev().filter(|id| id % 3 == 0).chain((1..=2500).rev().filter(|id| id % 3 != 0)).map(|id| id.to_string()).collect();
+        assert_eq!(ids(&s, &["--limit", "1000000", "--state", "pending"]), by_start);
         let table = s.duly(["list", "--limit", "1000000"]).stdout_has("\n").status(0).stdout;
         assert_eq!((table.lines().count(), table.matches("NAME").count()), (2501, 1));
         // Ended ones are listed by when they ended: here 1,250 at one instant, then 1,250 at another.

@@ -367,12 +367,15 @@ impl Bench {
     }
 }
 
-/// A `jobs.yaml` with a state folder beside it.
+/// A `jobs.yaml` with a state folder in memory, as `/run` is.
 fn write_config(folder: &Path, url: &str, jobs: &str) {
-    let text = format!(
-        "database: {url}\nrunner: {{state_dir: {}/state, concurrency: 2}}\njobs:\n{jobs}",
-        folder.display()
+    let name = format!(
+        "duly-bench-{}-{:x}",
+        std::process::id(),
+        duly::job::fnv1a(folder.as_os_str().as_encoded_bytes())
     );
+    let text =
+        format!("database: {url}\nrunner: {{state_dir: /dev/shm/{name}, concurrency: 2}}\njobs:\n{jobs}");
     fs::create_dir_all(folder).unwrap();
     let path = folder.join("jobs.yaml");
     fs::write(&path, text).unwrap();

@@ -206,6 +206,12 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
         drop(fs::remove_dir_all(&self.folder));
+        let prefix = format!("duly-bench-{}-", std::process::id());
+        for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
         drop(fs::remove_file(format!("/tmp/duly-bench-{}.sock", std::process::id())));
     }
 }

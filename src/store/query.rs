@@ -245,18 +245,32 @@ pub struct ListPlace {
     pub id: i64,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
+    /// When it may start.
+    pub run_at: Option<DateTime<Utc>>,
 }
 
 impl From<&Job> for ListPlace {
     fn from(job: &Job) -> Self {
-        Self { id: job.id, finished_at: job.finished_at }
+        Self { id: job.id, finished_at: job.finished_at, run_at: job.run_at }
+    }
+}
+
+impl ListPlace {
+    fn at(&self, column: &str) -> Option<DateTime<Utc>> {
+        if column == "finished_at" { self.finished_at } else { self.run_at }
     }
 }
 
 impl ListFilter {
-    /// Whether the list is by when jobs ended, and not by when they were put in.
-    fn is_by_end(&self) -> bool {
-        self.name.is_none() && self.state.is_some_and(State::is_ended)
+    /// The time by which the list is ordered, for which there is an index; `None`: by when jobs were put in.
+    fn by_time(&self) -> Option<&'static str> {
+        match self.state {
+            _ if self.name.is_some() => None,
+            Some(state) if state.is_ended() => Some("finished_at"),
+            // In these states, and others than `new`, every job has one.
+            Some(State::Waiting | State::Delayed | State::Pending) => Some("run_at"),
+            _ => None,
+        }
     }
 }
 
@@ -271,7 +285,8 @@ impl Store {
             })
     }
 
-    /// The latest jobs, newest first; ended ones by when they ended if only one end state is asked for.
+    /// The latest jobs, newest first. If one state is asked for and no name: ended ones by when they ended, those that wait by
+    /// when they may start.
     ///
     /// # Errors
     ///
@@ -292,22 +307,24 @@ impl Store {
             conditions.push(format!("created_at >= {}", self.now_plus()));
             values.push((-micros(since)).into());
         }
-        match filter.after {
-            Some(ListPlace { id, finished_at: Some(at) }) if filter.is_by_end() => {
+        let by_time = filter.by_time();
+        if let Some(place) = filter.after {
+            match by_time.and_then(|column| Some((column, place.at(column)?))) {
                 // The first half is what the index serves.
-                conditions.push("finished_at <= ? AND (finished_at < ? OR id < ?)".to_owned());
-                values.extend([at.into(), at.into(), id.into()]);
+                Some((column, at)) => {
+                    conditions.push(format!("{column} <= ? AND ({column} < ? OR id < ?)"));
+                    values.extend([at.into(), at.into(), place.id.into()]);
+                }
+                None => {
+                    conditions.push("id < ?".to_owned());
+                    values.push(place.id.into());
+                }
             }
-            Some(ListPlace { id, .. }) => {
-                conditions.push("id < ?".to_owned());
-                values.push(id.into());
-            }
-            None => {}
         }
         let wanted =
             if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
         // Not what is read under the same name, which no index orders.
-        let order = if filter.is_by_end() { "duly_job.finished_at DESC, id DESC" } else { "id DESC" };
+        let order = by_time.map_or("id DESC".to_owned(), |column| format!("duly_job.{column} DESC, id DESC"));
         let columns = self.columns();
         let query =
             format!("SELECT {columns} FROM duly_job {wanted} ORDER BY {order} LIMIT {}", filter.limit);
