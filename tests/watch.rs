@@ -109,7 +109,13 @@ on_every_database! {
         }
         let mut t = Terminal::duly(&s, &["list", "--watch"], 120, 40);
         t.shows("30 jobs");
-        let first = t.bytes().len();
+        // The last line of it has come too, and what puts the terminal at rest.
+        t.shows("q: quit");
+        let mut first = 0;
+        wait_until("all of it is drawn", std::time::Duration::from_secs(15), || {
+            let before = std::mem::replace(&mut first, t.bytes().len());
+            before == first
+        });
         // Nothing but the time has changed.
         let clock = |t: &Terminal| t.screen().lines().next().unwrap().to_owned();
         let before = clock(&t);
