@@ -11,7 +11,7 @@ fn sandbox() -> Sandbox {
     Sandbox::new(Backend::Sqlite).jobs(JOBS)
 }
 
-/// Seen failing with the regions put in without the care for scrolling and focus, and without the timer.
+/// Meant to fail with the regions put in without the care for scrolling and focus, and without the timer.
 #[test]
 fn the_overview_refreshes_itself_and_keeps_its_place() {
     let s = sandbox();
@@ -41,7 +41,7 @@ fn the_overview_refreshes_itself_and_keeps_its_place() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
-/// Seen failing with `data-refresh` of ten seconds for a running job cut out of the page, and without the cancel in `act.rs`.
+/// Meant to fail with `data-refresh` of ten seconds for a running job cut out of the page, and without the cancel in `act.rs`.
 #[test]
 fn output_grows_while_a_job_runs_and_cancel_stops_it() {
     let s = sandbox();
@@ -68,7 +68,7 @@ fn output_grows_while_a_job_runs_and_cancel_stops_it() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
-/// Seen failing with a filter that loses the state, and without `require_own_origin` letting `same-origin` through.
+/// Meant to fail with a filter that loses the state, and without `require_own_origin` letting `same-origin` through.
 #[test]
 fn somebody_signs_in_filters_and_turns_pages() {
     let s = sandbox();
@@ -103,7 +103,7 @@ fn somebody_signs_in_filters_and_turns_pages() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
-/// Seen failing with the plus sign as a button of the script's.
+/// Meant to fail with the plus sign as a button of the script's.
 #[test]
 fn everything_works_without_the_script() {
     let s = sandbox();

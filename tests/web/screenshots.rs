@@ -79,7 +79,7 @@ const PALE: &str = "(() => {
   return [...found];
 })()";
 
-/// Seen failing with a table that does not scroll in its own box, and with grey on grey.
+/// Meant to fail with a table that does not scroll in its own box, and with grey on grey.
 #[test]
 fn every_page_looks_right_light_and_dark_wide_and_narrow() {
     let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);

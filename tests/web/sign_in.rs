@@ -16,7 +16,7 @@ fn with_users() -> (Sandbox, Page) {
     (s, page)
 }
 
-/// Seen failing with the page shown to whoever has no role.
+/// Meant to fail with the page shown to whoever has no role.
 #[test]
 fn nothing_is_shown_or_done_before_sign_in() {
     let (s, page) = with_users();
@@ -47,7 +47,7 @@ fn nothing_is_shown_or_done_before_sign_in() {
     assert_eq!(s.database().value("SELECT who FROM duly_audit"), "anna");
 }
 
-/// Seen failing without the comparison of roles in the guard.
+/// Meant to fail without the comparison of roles in the guard.
 #[test]
 fn a_viewer_sees_all_and_changes_nothing() {
     let (s, page) = with_users();
@@ -72,7 +72,7 @@ fn a_viewer_sees_all_and_changes_nothing() {
     assert_eq!(s.database().value("SELECT state FROM duly_job"), "pending");
 }
 
-/// Seen failing with the session that the browser brought along signed in.
+/// Meant to fail with the session that the browser brought along signed in.
 #[test]
 fn a_session_that_was_put_on_somebody_is_not_signed_in() {
     let (_s, page) = with_users();
@@ -91,7 +91,7 @@ fn a_session_that_was_put_on_somebody_is_not_signed_in() {
     assert_eq!(late.get("/").status, 303, "what was signed out is over");
 }
 
-/// Seen failing without the throttle.
+/// Meant to fail without the throttle.
 #[test]
 fn whoever_guesses_has_to_wait() {
     let (_s, page) = with_users();
@@ -101,7 +101,7 @@ fn whoever_guesses_has_to_wait() {
     assert!(!client.sign_in("anna", "x").header("retry-after").is_empty());
 }
 
-/// Seen failing with the header of any address, and with one of two headers.
+/// Meant to fail with the header of any address, and with one of two headers.
 #[test]
 fn a_proxys_word_counts_from_its_address_only() {
     let from = |from: &str| {
@@ -122,7 +122,7 @@ fn a_proxys_word_counts_from_its_address_only() {
     assert_eq!(Client::new(&other.address).with("X-Remote-User", "anna").get("/").status, 303);
 }
 
-/// Seen failing with the refusal taken out.
+/// Meant to fail with the refusal taken out.
 #[test]
 fn an_open_page_listens_on_loopback_only() {
     let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);
