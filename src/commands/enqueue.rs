@@ -14,7 +14,7 @@ use super::{Context, Usage, definition, note, require_queue};
 use crate::cli::EnqueueArgs;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::job::{Action, Definition, On, duration, instant};
+use crate::job::{On, duration, instant};
 use crate::render;
 use crate::store::{NewJob, Start, Store};
 
@@ -105,7 +105,7 @@ fn from_arguments(config: &Config, args: EnqueueArgs) -> Result<NewJob> {
     }
     job.target = (args.target.target_type, args.target.target_id);
     job.after = args.after;
-    check(&job, definition).map_err(Usage)?;
+    job.check(definition).map_err(Usage)?;
     Ok(job)
 }
 
@@ -165,28 +165,6 @@ fn read_line(config: &Config, line: &[u8]) -> Result<NewJob, String> {
     job.target = (line.take("target_type")?, line.take("target_id")?);
     let after: Vec<i64> = line.take("after")?.unwrap_or_default();
     job.after = after.into_iter().map(|id| (id, On::Success)).collect();
-    check(&job, definition)?;
+    job.check(definition)?;
     Ok(job)
-}
-
-/// What can never be stored or run; said here in words rather than by the database in its own.
-fn check(job: &NewJob, definition: &Definition) -> Result<(), String> {
-    if matches!(definition.action, Action::Builtin(_)) && !job.params.is_empty() {
-        return Err(format!("`{}` is a builtin and takes no params", job.name));
-    }
-    let too_long =
-        |text: &Option<String>, most: usize| text.as_ref().is_some_and(|t| t.chars().count() > most);
-    if too_long(&job.target.0, 100) || too_long(&job.target.1, 190) {
-        return Err("a target's type has at most 100 characters, its id at most 190".to_owned());
-    }
-    if too_long(&job.unique_key, 190) {
-        return Err("a unique key has at most 190 characters".to_owned());
-    }
-    if job.params.iter().any(|param| param.contains('\0')) {
-        return Err("params have a NUL byte, which no command line can hold".to_owned());
-    }
-    if job.params.iter().map(String::len).sum::<usize>() > 1 << 20 {
-        return Err("params are longer than 1 MiB, more than a command line can hold".to_owned());
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use crate::job::is_obeyed;
 use crate::store::{AttemptRow, Edge, Job};
 
 /// A value as text that ends with a line end, and that no terminal obeys: what JSON lets stand as it is, though a
-/// terminal may act on it, is written as `\uXXXX`. That is the same value to whoever reads it.
+/// terminal may act on it, is written as `\u` and four digits. That is the same value to whoever reads it.
 #[must_use]
 pub fn text(value: &Value) -> String {
     use std::fmt::Write as _;

@@ -12,7 +12,7 @@ use super::connection::Store;
 use super::error::StoreError;
 use super::sql::{Sql, Value, marks};
 use super::text::AnyText as Text;
-use crate::job::{Definition, Hooks, On, State, Unique};
+use crate::job::{Action, Definition, Hooks, On, State, Unique};
 
 /// Jobs per `INSERT`.
 const BATCH: usize = 500;
@@ -90,6 +90,32 @@ impl NewJob {
             unique_key: None,
             after: Vec::new(),
         }
+    }
+
+    /// Says of a job that a person asks for whether it can never be stored or run, in words rather than the database's own.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and what is expected.
+    pub fn check(&self, definition: &Definition) -> Result<(), String> {
+        if matches!(definition.action, Action::Builtin(_)) && !self.params.is_empty() {
+            return Err(format!("`{}` is a builtin and takes no params", self.name));
+        }
+        let too_long =
+            |text: &Option<String>, most: usize| text.as_ref().is_some_and(|t| t.chars().count() > most);
+        if too_long(&self.target.0, 100) || too_long(&self.target.1, 190) {
+            return Err("a target's type has at most 100 characters, its id at most 190".to_owned());
+        }
+        if too_long(&self.unique_key, 190) {
+            return Err("a unique key has at most 190 characters".to_owned());
+        }
+        if self.params.iter().any(|param| param.contains('\0')) {
+            return Err("params have a NUL byte, which no command line can hold".to_owned());
+        }
+        if self.params.iter().map(String::len).sum::<usize>() > 1 << 20 {
+            return Err("params are longer than 1 MiB, more than a command line can hold".to_owned());
+        }
+        Ok(())
     }
 
     fn unique_key(&self) -> Option<String> {

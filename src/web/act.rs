@@ -183,11 +183,7 @@ async fn start_job(site: &Site, visit: &Visit, fields: &Fields) -> Result<String
         job.params = params;
     }
     job.target = (fields.get("target_type").map(str::to_owned), fields.get("target_id").map(str::to_owned));
-    let too_long =
-        |text: &Option<String>, most: usize| text.as_ref().is_some_and(|text| text.chars().count() > most);
-    if too_long(&job.target.0, 100) || too_long(&job.target.1, 190) {
-        return Err(Problem::refused("a target has a type of up to 100 characters and an id of up to 190"));
-    }
+    job.check(definition).map_err(Problem::refused)?;
     let change = site.database.change(move |store| {
         let ids = store.enqueue(std::slice::from_ref(&job), &|name| config.definition(name))?;
         note(

@@ -44,6 +44,45 @@ on_every_database! {
         assert!(client.get("/job/1").body.contains("Who did what"));
     }
 
+    /// Seen failing without the call of `NewJob::check` in `src/web/act.rs`.
+    fn what_can_never_run_is_not_put_in(s: Sandbox) {
+        let s = s.jobs(&format!("{JOBS}  tidy: {{builtin: clean-up}}\n"));
+        let page = serve(&s);
+        let mut client = Client::new(&page.address);
+        client.get("/definitions");
+        for (fields, said) in [
+            ([("name", "tidy"), ("params", "--max-retention=1s")], "is a builtin and takes no params"),
+            ([("name", "greet"), ("params", "a\0b")], "params have a NUL byte"),
+            ([("name", "greet"), ("target_id", &*"7".repeat(191))], "its id at most 190"),
+        ] {
+            client.post("/start", &fields);
+            let shown = client.get("/").body;
+            assert!(shown.contains(said), "{said}: {shown}");
+        }
+        assert_eq!(s.json(["list", "--json"]).as_array().unwrap().len(), 0);
+    }
+
+    /// Seen failing with `kill` always false in `src/web/act.rs`.
+    fn the_children_of_a_root_that_is_cancelled_run_on_unless_they_are_to_be_killed(s: Sandbox) {
+        let s = s.jobs(&format!(
+            "jobs:\n  part: {{command: [sh, -c, 'touch running; sleep 600']}}\n  whole: {{command: ['{}', child, part]}}\n",
+            crate::support::program().display()
+        ));
+        let page = serve(&s);
+        let mut client = Client::new(&page.address);
+        client.get("/");
+        client.post("/start", &[("name", "whole")]);
+        let runner = s.duly(["run"]).spawn();
+        wait_until("the child runs and its root waits for it", SOON, || {
+            s.path("running").exists() && s.database().value("SELECT COUNT(*) FROM duly_job WHERE owner IS NULL AND id = 1") == "1"
+        });
+        client.post("/job/1/cancel", &[]);
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE cancel_requested_at IS NOT NULL"), "1");
+        client.post("/job/1/cancel", &[("kill", "yes")]);
+        assert!(runner.wait().status.success());
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'cancelled'"), "2");
+    }
+
     /// Meant to fail without the call of `store.pause`.
     fn a_pause_holds_jobs_back_until_it_is_ended(s: Sandbox) {
         let s = s.jobs(JOBS);
