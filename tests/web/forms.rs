@@ -62,7 +62,7 @@ on_every_database! {
         assert_eq!(s.json(["list", "--json"]).as_array().unwrap().len(), 0);
     }
 
-    /// Seen failing with `kill` always false in `src/web/act.rs`.
+    /// Seen waiting for the child, in vain, with `kill` always false in `src/web/act.rs`.
     fn the_children_of_a_root_that_is_cancelled_run_on_unless_they_are_to_be_killed(s: Sandbox) {
         let s = s.jobs(&format!(
             "jobs:\n  part: {{command: [sh, -c, 'touch running; sleep 600']}}\n  whole: {{command: ['{}', child, part]}}\n",
