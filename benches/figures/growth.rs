@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
+use super::ground::Ground;
 use super::report::{Figure, Report, median};
-use super::{Bench, run, timed};
+use super::{Bench, JOBS, run, timed};
 
 /// Asked with a full table; `show` gets the newest job that has ended.
 const QUESTIONS: [&[&str]; 7] = [
@@ -19,7 +20,7 @@ const QUESTIONS: [&[&str]; 7] = [
 impl Bench {
     /// With more and more ended jobs, and with delayed and waiting ones.
     pub(crate) fn growth(&self, report: &mut Report) {
-        let (drained, claimed) = (report.value_of("draining"), report.value_of("claim and finish"));
+        let empty = Ground::new(self.server.folder.join("empty"), &self.server.other("empty"), JOBS);
         let mut before = 0;
         for (number, ended) in self.scale.ended.iter().enumerate() {
             let (delayed, waiting) =
@@ -31,27 +32,40 @@ impl Bench {
                 " with {ended} ended, {} delayed and {} waiting rows",
                 self.scale.delayed, self.scale.waiting
             );
-            self.grown(report, &with, (drained, claimed));
+            self.grown(report, &with, &empty);
         }
     }
 
-    fn grown(&self, report: &mut Report, with: &str, (drained, claimed): (f64, f64)) {
+    fn grown(&self, report: &mut Report, with: &str, empty: &Ground) {
         let mut reference = || timed(&mut Command::new(&self.connect));
-        let mut tick = || timed(&mut self.duly(&["run"]));
+        let mut tick = || timed(&mut self.ground.duly(&["run"]));
         let [reference, tick] = Self::in_turn(self.scale.ticks / 2, [&mut reference, &mut tick]);
         let what = format!("a tick with nothing due{with}");
         report.add(Figure::time(&what, "connect and SELECT 1, in C", &tick, &reference, "≤ 1.5"));
-        let drain = self.drain(report, with);
-        let claims = self.claims(report, with);
-        // Without the parts that measure it with an empty table, there is nothing to compare with.
-        if drained > 0.0 {
-            report.add(Figure::slower(&format!("draining, empty over full{with}"), drained, drain));
-        }
-        if claimed > 0.0 {
-            report.add(Figure::slower(&format!("claim and finish, empty over full{with}"), claimed, claims));
-        }
+        self.beside_empty(report, &format!("draining{with}"), empty, |ground| {
+            ground.drained(self.scale.jobs)
+        });
+        self.beside_empty(report, &format!("claim and finish, 32 claimers{with}"), empty, |ground| {
+            ground.claimed(32, self.scale.claimed)
+        });
         self.questions(report, with);
         self.many_definitions(report, with);
+    }
+
+    /// The same work on the full table and on the empty one, in turn; each goes first as often as the other.
+    fn beside_empty(&self, report: &mut Report, what: &str, empty: &Ground, work: impl Fn(&Ground) -> f64) {
+        let (mut full, mut reference) = (Vec::new(), Vec::new());
+        for round in 0..self.scale.drains + 1 {
+            self.server.clear("empty");
+            if round % 2 == 0 {
+                full.push(work(&self.ground));
+            }
+            reference.push(work(empty));
+            if round % 2 == 1 {
+                full.push(work(&self.ground));
+            }
+        }
+        report.add(Figure::slower(what, "with an empty table", &full, &reference, "≤ 1.15"));
     }
 
     fn questions(&self, report: &mut Report, with: &str) {
@@ -75,7 +89,7 @@ impl Bench {
         let runs: Vec<f64> = (0..5)
             .map(|_| {
                 let begun = std::time::Instant::now();
-                let output = self.duly(arguments).output().unwrap();
+                let output = self.ground.duly(arguments).output().unwrap();
                 assert!(matches!(output.status.code(), Some(0 | 3)), "{arguments:?} failed: {output:?}");
                 begun.elapsed().as_secs_f64() * 1000.0
             })
@@ -88,15 +102,13 @@ impl Bench {
         let many: String = (0..1000)
             .map(|n| format!("  nightly{n}: {{command: ['true'], schedule: '{} 2 1 1 *'}}\n", n % 60))
             .collect();
-        self.write_jobs(&format!("  hello: {{command: ['true']}}\n{many}"));
-        run(self.duly(&["run"]));
+        self.ground.write_jobs(&format!("  hello: {{command: ['true']}}\n{many}"));
+        run(self.ground.duly(&["run"]));
         let (tick, jobs) = (self.asked(&["run"]), self.asked(&["jobs"]));
         report.note(format!(
             "With 1,000 definitions{with}: `duly run` {tick:.1} ms, `duly jobs` {jobs:.1} ms."
         ));
-        self.write_jobs(
-            "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n",
-        );
-        run(self.duly(&["run"]));
+        self.ground.write_jobs(JOBS);
+        run(self.ground.duly(&["run"]));
     }
 }

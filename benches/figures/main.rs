@@ -10,6 +10,7 @@
 
 mod claims;
 mod engines;
+mod ground;
 mod growth;
 mod memory;
 mod peers;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ground::Ground;
 use report::{Figure, Report};
 use server::Server;
 
@@ -49,7 +51,7 @@ const WHOLE: Scale = Scale {
     claimed: 30_000,
     batch: 100_000,
     cleaned: 1_000_000,
-    ended: &[1_000_000, 10_000_000],
+    ended: &[1_000_000, 5_000_000, 10_000_000],
     delayed: 1_000_000,
     waiting: 100_000,
 };
@@ -73,12 +75,8 @@ type Part = (&'static str, fn(&Bench, &mut Report));
 const PARTS: [Part; 12] = [
     ("idle", Bench::idle),
     ("schedules", Bench::schedules),
-    ("drain", |bench, report| {
-        bench.drain(report, "");
-    }),
-    ("claims", |bench, report| {
-        bench.claims(report, "");
-    }),
+    ("drain", Bench::drain),
+    ("claims", Bench::claims),
     ("runners", Bench::runners),
     ("engines", Bench::engines),
     ("peers", Bench::peers),
@@ -112,42 +110,25 @@ fn main() {
     }
 }
 
-/// A server and a folder with `jobs.yaml`.
+/// A server, a database on it, and what connects to it and asks for nothing.
 struct Bench {
     scale: Scale,
     server: Server,
-    folder: PathBuf,
+    ground: Ground,
     connect: PathBuf,
 }
 
 const DULY: &str = env!("CARGO_BIN_EXE_duly");
 
+/// The definitions that most parts go by.
+const JOBS: &str = "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n";
+
 impl Bench {
     fn new(scale: Scale) -> Self {
         let server = Server::start();
-        let folder = server.folder.join("work");
-        fs::create_dir(&folder).unwrap();
+        let ground = Ground::new(server.folder.join("work"), &server.url, JOBS);
         let connect = build_reference(&server, false);
-        let bench = Self { scale, server, folder, connect };
-        bench.write_jobs(
-            "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n",
-        );
-        run(bench.duly(&["migrate"]));
-        bench
-    }
-
-    fn write_jobs(&self, jobs: &str) {
-        write_config(&self.folder, &self.server.url, jobs);
-    }
-
-    fn duly(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(DULY);
-        command
-            .args(arguments)
-            .current_dir(&self.folder)
-            .env_remove("DULY_CONFIG")
-            .env_remove("DATABASE_URL");
-        command
+        Self { scale, server, ground, connect }
     }
 
     /// Medians of `count` runs of each, in turn.
@@ -168,7 +149,7 @@ impl Bench {
     fn idle(&self, report: &mut Report) {
         let linked_in = build_reference(&self.server, true);
         let mut reference = || timed(&mut Command::new(&self.connect));
-        let mut tick = || timed(&mut self.duly(&["run"]));
+        let mut tick = || timed(&mut self.ground.duly(&["run"]));
         let mut other = || timed(&mut Command::new(&linked_in));
         let [reference, tick, other] =
             Self::in_turn(self.scale.ticks, [&mut reference, &mut tick, &mut other]);
@@ -186,13 +167,13 @@ impl Bench {
             &other,
             "–",
         ));
-        if let Some(peak) = peak_memory(&mut self.duly(&["run"])) {
+        if let Some(peak) = peak_memory(&mut self.ground.duly(&["run"])) {
             report.note(format!(
                 "Peak memory of a tick with nothing due: {:.1} MiB (the target is 16 MiB).",
                 peak / 1024.0
             ));
         }
-        let statements = self.server.count_statements(|| run(self.duly(&["run"])));
+        let statements = self.server.count_statements(|| run(self.ground.duly(&["run"])));
         report.note(format!("Statements of a tick with nothing due, each prepared and executed: {statements} (four of them diesel's own SETs)."));
     }
 
@@ -201,29 +182,21 @@ impl Bench {
         let many: String = (0..1000)
             .map(|n| format!("  nightly{n}: {{command: ['true'], schedule: '{} 2 1 1 *'}}\n", n % 60))
             .collect();
-        self.write_jobs(&many);
-        run(self.duly(&["run"]));
-        // Two files beside each other, so that neither tick sees the other's schedules as new: each has a host's digest of its own.
-        let other = self.folder.join("few");
-        fs::create_dir_all(&other).unwrap();
-        let text = fs::read_to_string(self.folder.join("jobs.yaml")).unwrap();
-        let head: String = text.lines().take(3).map(|line| format!("{line}\n")).collect();
-        fs::write(other.join("jobs.yaml"), head + &few).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        fs::set_permissions(other.join("jobs.yaml"), mode).unwrap();
+        self.ground.write_jobs(&many);
+        run(self.ground.duly(&["run"]));
+        // Another folder, so that neither tick sees the other's schedules as new: each has a host's digest of its own.
+        let other = Ground::new(self.ground.folder.join("few"), &self.server.url, &few);
         let mut count = Vec::new();
         let mut reference = Vec::new();
         for _ in 0..3 {
             // A changed digest is written by the first tick after the change; the ones after that are measured.
-            run(self.duly(&["run"]));
-            count.extend((0..self.scale.ticks / 6).map(|_| timed(&mut self.duly(&["run"])).as_secs_f64()));
-            let config = other.join("jobs.yaml");
-            let config = config.to_str().unwrap();
-            run(self.duly(&["run", "--config", config]));
-            reference.extend(
-                (0..self.scale.ticks / 6)
-                    .map(|_| timed(&mut self.duly(&["run", "--config", config])).as_secs_f64()),
+            run(self.ground.duly(&["run"]));
+            count.extend(
+                (0..self.scale.ticks / 6).map(|_| timed(&mut self.ground.duly(&["run"])).as_secs_f64()),
             );
+            run(other.duly(&["run"]));
+            reference
+                .extend((0..self.scale.ticks / 6).map(|_| timed(&mut other.duly(&["run"])).as_secs_f64()));
         }
         report.add(Figure::time(
             "a tick with 1,000 schedules, none due",
@@ -232,81 +205,46 @@ impl Bench {
             &reference,
             "≤ 3",
         ));
-        self.write_jobs(
-            "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n",
-        );
-        run(self.duly(&["run"]));
+        self.ground.write_jobs(JOBS);
+        run(self.ground.duly(&["run"]));
     }
 
-    fn put_in(&self, jobs: usize) {
-        let lines = "{\"name\": \"hello\"}\n".repeat(jobs);
-        let path = self.folder.join("batch");
-        fs::write(&path, lines).unwrap();
-        run(self.duly(&["enqueue", "--batch", path.to_str().unwrap()]));
-    }
-
-    /// Jobs a second of draining, each run.
-    fn drain_rates(&self, runs: usize) -> Vec<f64> {
-        let mut rates = Vec::new();
-        for _ in 0..runs {
-            self.put_in(self.scale.jobs);
-            let taken = timed(&mut self.duly(&["run", "--concurrency", "2"]));
-            rates.push(self.scale.jobs as f64 / taken.as_secs_f64());
-        }
-        rates
-    }
-
-    fn drain(&self, report: &mut Report, with: &str) -> f64 {
+    fn drain(&self, report: &mut Report) {
         let list: String = (0..self.scale.jobs).map(|n| format!("{n}\n")).collect();
-        let path = self.folder.join("list");
+        let path = self.ground.folder.join("list");
         fs::write(&path, list).unwrap();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..self.scale.drains {
-            ours.extend(self.drain_rates(1));
+            ours.push(self.ground.drained(self.scale.jobs));
             let mut xargs = Command::new("xargs");
             xargs.args(["-a", path.to_str().unwrap(), "-P2", "-n1", "true"]);
             theirs.push(self.scale.jobs as f64 / timed(&mut xargs).as_secs_f64());
         }
-        let what = format!("draining {} × `true`, two at once{with}", self.scale.jobs);
         report.add(Figure::rate(
-            &what,
+            &format!("draining {} × `true`, two at once", self.scale.jobs),
             "xargs -P2 -n1 true, which records nothing",
             &ours,
             &theirs,
             "≥ 0.85",
         ));
-        report::median(&ours)
     }
 
-    fn claims(&self, report: &mut Report, with: &str) -> f64 {
-        let claimers: &[usize] = match (with, self.scale.is_quick) {
-            ("", false) => &[1, 4, 8, 16, 32, 64],
-            ("", true) => &[4, 32],
-            _ => &[32],
-        };
+    fn claims(&self, report: &mut Report) {
+        let claimers: &[usize] = if self.scale.is_quick { &[4, 32] } else { &[1, 4, 8, 16, 32, 64] };
         let before = self.server.deadlocks();
         let mut rates: Vec<(usize, Vec<f64>)> = claimers.iter().map(|count| (*count, Vec::new())).collect();
         for _ in 0..3 {
             for (count, rates) in &mut rates {
-                self.put_in(self.scale.claimed);
-                let location = duly::store::Location::Mysql(self.server.url.clone());
-                let done = claims::run(&location, *count, self.scale.claimed);
-                assert_eq!(
-                    (done.jobs, done.errors),
-                    (self.scale.claimed, 0),
-                    "every job is claimed and finished once"
-                );
-                rates.push(self.scale.claimed as f64 / done.taken.as_secs_f64());
+                rates.push(self.ground.claimed(*count, self.scale.claimed));
             }
         }
         let medians: Vec<(usize, f64)> =
             rates.iter().map(|(count, rates)| (*count, report::median(rates))).collect();
         let rate_of = |wanted| medians.iter().find(|(count, _)| *count == wanted).map(|(_, rate)| *rate);
-        let at_32 = rate_of(32).unwrap();
         report.add(Figure::absolute(
-            &format!("claim and finish without processes, 32 claimers{with}"),
+            "claim and finish without processes, 32 claimers",
             "dj_queue on MariaDB, 787/s as published",
-            at_32,
+            rate_of(32).unwrap(),
             787.0,
             "≥ 3,000/s",
         ));
@@ -320,22 +258,21 @@ impl Bench {
                 "≥ 0.9",
             ));
         }
-        report.claims.extend(medians.iter().map(|(count, rate)| (*count, *rate, with.is_empty())));
+        report.claims.extend(medians);
         report.note(format!(
-            "Deadlocks that InnoDB counted while {} jobs were claimed and finished{with}: {}; none reached a claimer.",
+            "Deadlocks that InnoDB counted while {} jobs were claimed and finished: {}; none reached a claimer.",
             self.scale.claimed * claimers.len() * 3,
             self.server.deadlocks() - before
         ));
-        at_32
     }
 
     fn batch(&self, report: &mut Report) {
         let mut rates = Vec::new();
         for _ in 0..3 {
             let lines = "{\"name\": \"hello\", \"params\": [\"a\"]}\n".repeat(self.scale.batch);
-            let path = self.folder.join("batch");
+            let path = self.ground.folder.join("batch");
             fs::write(&path, lines).unwrap();
-            let taken = timed(&mut self.duly(&["enqueue", "--batch", path.to_str().unwrap()]));
+            let taken = timed(&mut self.ground.duly(&["enqueue", "--batch", path.to_str().unwrap()]));
             rates.push(self.scale.batch as f64 / taken.as_secs_f64());
             self.server.sql("DELETE FROM bench.duly_job WHERE state = 'pending'");
         }
@@ -353,7 +290,7 @@ impl Bench {
         let rows = || self.server.rows("duly_job") + self.server.rows("duly_attempt");
         let before = rows();
         let longest = self.server.longest_transaction_while(|| {
-            let taken = timed(&mut self.duly(&["clean-up"]));
+            let taken = timed(&mut self.ground.duly(&["clean-up"]));
             let rate = (before - rows()) / taken.as_secs_f64();
             report.add(Figure::absolute(
                 &format!("clean-up of {} jobs (rows a second)", self.scale.cleaned),
@@ -365,21 +302,6 @@ impl Bench {
         });
         report.note(format!("Longest time over which one transaction of clean-up was seen, at looks some 30 ms apart: {longest:.0} ms (the target is 250 ms)."));
     }
-}
-
-/// A `jobs.yaml` with a state folder in memory, as `/run` is.
-fn write_config(folder: &Path, url: &str, jobs: &str) {
-    let name = format!(
-        "duly-bench-{}-{:x}",
-        std::process::id(),
-        duly::job::fnv1a(folder.as_os_str().as_encoded_bytes())
-    );
-    let text =
-        format!("database: {url}\nrunner: {{state_dir: /dev/shm/{name}, concurrency: 2}}\njobs:\n{jobs}");
-    fs::create_dir_all(folder).unwrap();
-    let path = folder.join("jobs.yaml");
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 /// How long a program runs, as a whole process.

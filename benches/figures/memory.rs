@@ -7,13 +7,13 @@ impl Bench {
     /// Peaks, with GNU time.
     pub(crate) fn memory(&self, report: &mut Report) {
         let many = if self.scale.is_quick { 5000 } else { 100_000 };
-        self.put_in(many);
+        self.ground.put_in(many);
         self.peak(report, &format!("a tick that drains {many} jobs"), &["run", "--concurrency", "2"]);
-        self.write_jobs(
+        self.ground.write_jobs(
             "  hello: {command: ['true']}\n  loud: {command: [head, -c, '100000000', /dev/zero]}\n",
         );
         for _ in 0..4 {
-            run(self.duly(&["enqueue", "loud"]));
+            run(self.ground.duly(&["enqueue", "loud"]));
         }
         self.peak(
             report,
@@ -21,13 +21,13 @@ impl Bench {
             &["run", "--concurrency", "2"],
         );
         self.peak(report, "`list`", &["list"]);
-        self.write_jobs(
+        self.ground.write_jobs(
             "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n",
         );
     }
 
     pub(crate) fn peak(&self, report: &mut Report, what: &str, arguments: &[&str]) {
-        match peak_memory(&mut self.duly(arguments)) {
+        match peak_memory(&mut self.ground.duly(arguments)) {
             Some(peak) => report.note(format!("Peak memory of {what}: {:.1} MiB.", peak / 1024.0)),
             None => report.note(format!("Peak memory of {what}: not measured, GNU time is not installed.")),
         }

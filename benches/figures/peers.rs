@@ -29,8 +29,10 @@ impl Bench {
         let mut peers = self.installed_peers(jobs);
         let mut ours = Vec::new();
         for _ in 0..3 {
-            self.put_in(jobs);
-            ours.push(jobs as f64 / timed(&mut self.duly(&["run", "--concurrency", "2"])).as_secs_f64());
+            self.ground.put_in(jobs);
+            ours.push(
+                jobs as f64 / timed(&mut self.ground.duly(&["run", "--concurrency", "2"])).as_secs_f64(),
+            );
             for peer in &mut peers {
                 peer.rates.push(jobs as f64 / (peer.drain)().as_secs_f64());
             }
@@ -40,7 +42,7 @@ impl Bench {
             report.add(Figure::rate(&what, peer.name, &ours, &peer.rates, "–"));
         }
         if peers.iter().any(|peer| peer.name.starts_with("delayed_job")) {
-            let mut tick = || timed(&mut self.duly(&["run"]));
+            let mut tick = || timed(&mut self.ground.duly(&["run"]));
             let mut theirs = || timed(&mut self.delayed_job(&["work"]));
             let [tick, theirs] = Self::in_turn(self.scale.ticks / 30, [&mut tick, &mut theirs]);
             let reference = "delayed_job with --exit-on-complete";
@@ -68,7 +70,7 @@ impl Bench {
     }
 
     fn parallel(&self, jobs: usize) -> Duration {
-        let (list, log) = (self.folder.join("peers"), self.folder.join("joblog"));
+        let (list, log) = (self.ground.folder.join("peers"), self.ground.folder.join("joblog"));
         fs::write(&list, (0..jobs).map(|n| format!("{n}\n")).collect::<String>()).unwrap();
         drop(fs::remove_file(&log));
         let mut command = Command::new("parallel");
@@ -95,14 +97,14 @@ impl Bench {
 
     /// A server of its own, whose outputs go to files as ours go to the database.
     fn task_spooler(&self, jobs: usize) -> Duration {
-        let socket = self.folder.join("tsp");
+        let socket = self.ground.folder.join("tsp");
         let tsp = |arguments: &[&str]| {
             let mut command = Command::new("tsp");
             command
                 .args(arguments)
                 .env("TS_SOCKET", &socket)
                 .env("TS_MAXFINISHED", "5")
-                .env("TMPDIR", &self.folder);
+                .env("TMPDIR", &self.ground.folder);
             run(command);
         };
         tsp(&["-S", "2"]);

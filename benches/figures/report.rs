@@ -7,7 +7,6 @@ use std::process::Command;
 /// One figure beside its reference.
 pub(crate) struct Figure {
     what: String,
-    value: f64,
     shown: String,
     reference: String,
     ratio: f64,
@@ -19,8 +18,8 @@ pub(crate) struct Figure {
 pub(crate) struct Report {
     figures: Vec<Figure>,
     notes: Vec<String>,
-    /// Claimers, jobs a second, and whether the table was empty.
-    pub(crate) claims: Vec<(usize, f64, bool)>,
+    /// Claimers, and jobs a second with an empty table.
+    pub(crate) claims: Vec<(usize, f64)>,
 }
 
 /// The middle one.
@@ -47,7 +46,6 @@ impl Figure {
         let (value, other) = (median(ours), median(theirs));
         Self {
             what: what.to_owned(),
-            value,
             shown: format!("{:.2} ms (spread {:.0} %)", value * 1000.0, spread(ours)),
             reference: format!("{reference}: {:.2} ms", other * 1000.0),
             ratio: value / other,
@@ -60,7 +58,6 @@ impl Figure {
         let (value, other) = (median(ours), median(theirs));
         Self {
             what: what.to_owned(),
-            value,
             shown: format!("{value:.0}/s (spread {:.0} %)", spread(ours)),
             reference: format!("{reference}: {other:.0}/s"),
             ratio: value / other,
@@ -72,7 +69,6 @@ impl Figure {
     pub(crate) fn absolute(what: &str, reference: &str, value: f64, other: f64, target: &str) -> Self {
         Self {
             what: what.to_owned(),
-            value,
             shown: format!("{value:.0}/s"),
             reference: reference.to_owned(),
             ratio: value / other,
@@ -80,16 +76,10 @@ impl Figure {
         }
     }
 
-    /// How much slower a full table is than an empty one.
-    pub(crate) fn slower(what: &str, empty: f64, full: f64) -> Self {
-        Self {
-            what: what.to_owned(),
-            value: full,
-            shown: format!("{full:.0}/s"),
-            reference: format!("{empty:.0}/s"),
-            ratio: empty / full,
-            target: "≤ 1.15".to_owned(),
-        }
+    /// Per second: the ratio is how many times slower ours is.
+    pub(crate) fn slower(what: &str, reference: &str, ours: &[f64], theirs: &[f64], target: &str) -> Self {
+        let figure = Self::rate(what, reference, ours, theirs, target);
+        Self { ratio: 1.0 / figure.ratio, ..figure }
     }
 }
 
@@ -107,14 +97,6 @@ impl Report {
         self.notes.push(note);
     }
 
-    /// The value of the first figure whose name begins so.
-    pub(crate) fn value_of(&self, what: &str) -> f64 {
-        self.figures
-            .iter()
-            .find(|figure| figure.what.starts_with(what))
-            .map_or(f64::NAN, |figure| figure.value)
-    }
-
     /// As a table in Markdown, with the notes.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from(
@@ -129,7 +111,7 @@ impl Report {
             writeln!(text, "- {note}").unwrap();
         }
         text.push_str("\n| claimers | jobs a second |\n| --- | --- |\n");
-        for (claimers, rate, _) in self.claims.iter().filter(|(_, _, is_empty)| *is_empty) {
+        for (claimers, rate) in &self.claims {
             writeln!(text, "| {claimers} | {rate:.0} |").unwrap();
         }
         text
@@ -159,12 +141,7 @@ impl Report {
 
     /// Throughput over the number of claimers.
     fn chart(&self) -> String {
-        let points: Vec<(usize, f64)> = self
-            .claims
-            .iter()
-            .filter(|(_, _, is_empty)| *is_empty)
-            .map(|(count, rate, _)| (*count, *rate))
-            .collect();
+        let points = &self.claims;
         let most = points.iter().map(|(_, rate)| *rate).fold(1.0, f64::max);
         let (width, height, left, bottom) = (640.0, 320.0, 70.0, 40.0);
         let step = (width - left - 20.0) / points.len() as f64;

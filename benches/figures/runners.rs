@@ -1,10 +1,11 @@
 //! Many runners at once, each a process with a state folder of its own, as on so many hosts.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
+use super::Bench;
+use super::ground::Ground;
 use super::report::{Figure, Report, median};
-use super::{Bench, DULY, write_config};
 
 impl Bench {
     /// How fast 1, 4, 16 and 64 of them drain, and what the server and they say of locks.
@@ -15,7 +16,7 @@ impl Bench {
         for _ in 0..3 {
             for (count, rates) in &mut rates {
                 let jobs = self.scale.jobs * 2;
-                self.put_in(jobs);
+                self.ground.put_in(jobs);
                 let begun = Instant::now();
                 let runners: Vec<Child> = (0..*count).map(|number| self.runner(number)).collect();
                 for runner in runners {
@@ -46,10 +47,10 @@ impl Bench {
     }
 
     fn runner(&self, number: usize) -> Child {
-        let folder = self.folder.join(format!("host{number}"));
-        write_config(&folder, &self.server.url, "  hello: {command: ['true']}\n");
-        let mut command = Command::new(DULY);
-        command.arg("run").current_dir(&folder).env_remove("DULY_CONFIG").env_remove("DATABASE_URL");
+        let folder = self.ground.folder.join(format!("host{number}"));
+        let host = Ground { folder, url: self.server.url.clone() };
+        host.write_jobs("  hello: {command: ['true']}\n");
+        let mut command = host.duly(&["run"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 }

@@ -83,6 +83,19 @@ impl Server {
         server
     }
 
+    /// The URL of a database beside the first one, which is made.
+    pub(crate) fn other(&self, name: &str) -> String {
+        self.sql(&format!("CREATE DATABASE {name}; GRANT ALL ON {name}.* TO bench@'%'"));
+        format!("{}/{name}", self.url.rsplit_once('/').unwrap().0)
+    }
+
+    /// Takes all jobs out of a database.
+    pub(crate) fn clear(&self, database: &str) {
+        let tables = ["duly_attempt", "duly_output", "duly_dependency", "duly_job"];
+        let truncate: String = tables.map(|table| format!("TRUNCATE {database}.{table};")).concat();
+        self.sql(&format!("SET foreign_key_checks = 0; {truncate}"));
+    }
+
     /// Executes statements as its administrator.
     pub(crate) fn sql(&self, statements: &str) {
         let status = self.client(statements).stdout(Stdio::null()).status().unwrap();

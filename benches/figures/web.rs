@@ -28,9 +28,9 @@ impl Bench {
         let alone = self.pages(&address, 10);
         let (mut quiet, mut watched, mut times) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.scale.drains {
-            quiet.extend(self.drain_rates(1));
-            let (rate, seen) = self.with_viewers(&address, || self.drain_rates(1));
-            watched.extend(rate);
+            quiet.push(self.ground.drained(self.scale.jobs));
+            let (rate, seen) = self.with_viewers(&address, || self.ground.drained(self.scale.jobs));
+            watched.push(rate);
             times.extend(seen);
         }
         page.kill().unwrap();
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     fn serve(&self) -> (Child, String) {
-        let mut command = self.duly(&["web", "--listen", "127.0.0.1:0"]);
+        let mut command = self.ground.duly(&["web", "--listen", "127.0.0.1:0"]);
         let mut page = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(page.stdout.take().unwrap()).read_line(&mut line).unwrap();

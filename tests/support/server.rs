@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
-use std::{env, process};
+use std::time::{Duration, Instant};
+use std::{env, process, thread};
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, MysqlConnection};
@@ -225,14 +225,26 @@ impl Server {
         private.prepare();
         private.guardian = Some(private.command().spawn().expect("starting /bin/sh"));
         let log = private.folder.join("log");
-        wait_until("the server answers", LIMIT, || {
+        let began = Instant::now();
+        loop {
             let said = fs::read_to_string(&log).unwrap_or_default();
-            assert!(!said.contains("[ERROR] Aborting"), "the server does not start:\n{said}");
+            let is_over = ["[ERROR] Aborting", "mariadbd: Terminated"].iter().any(|end| said.contains(end));
+            assert!(!is_over, "the server does not start:\n{said}");
             // A node that has not caught up yet refuses what it is asked.
-            MysqlConnection::establish(self.admin.as_str()).is_ok_and(|mut conn| {
-                conn.batch_execute("CREATE DATABASE IF NOT EXISTS duly_test_ready").is_ok()
-            })
-        });
+            let answer = MysqlConnection::establish(self.admin.as_str())
+                .map_err(|err| err.to_string())
+                .and_then(|mut conn| {
+                    conn.batch_execute("CREATE DATABASE IF NOT EXISTS duly_test_ready")
+                        .map_err(|err| err.to_string())
+                });
+            // One that is killed before it has written down which cluster it is of would ask for all data afterwards.
+            let Err(answer) = answer.and_then(|()| private.is_of_a_cluster()) else { break };
+            assert!(
+                began.elapsed() < LIMIT,
+                "the server does not answer ({answer}) within {LIMIT:?}:\n{said}"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
         // What it said is kept only while it may explain why it does not start.
         File::create(&log).expect("emptying the server's log");
     }
@@ -383,6 +395,13 @@ impl Private {
             words.extend(self.user().map(|user| format!("--user={user}")));
         }
         shell_words::join(words)
+    }
+
+    /// What is wrong with a node that would not know, if it were killed now, which cluster its data are of.
+    fn is_of_a_cluster(&self) -> Result<(), String> {
+        let Kind::Node(..) = &self.kind else { return Ok(()) };
+        let state = fs::read_to_string(self.folder.join("data/grastate.dat")).unwrap_or_default();
+        if state.contains("00000000-0000-0000-0000-000000000000") { Err(state) } else { Ok(()) }
     }
 
     /// Lets a node that others were there to take over from begin a cluster if none of them is there.
