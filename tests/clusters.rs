@@ -1,6 +1,8 @@
-//! That the tests' own servers of the other kinds are what they say: MySQL, and a cluster whose nodes come and go.
+//! That the tests' own cluster is what it says, and what a node of one does that no other server does.
 
-use crate::support::{Database, Sandbox, Server};
+use std::time::{Duration, Instant};
+
+use crate::support::{CommitFault, Database, Proxy, Sandbox, Server};
 
 /// What one host does through one node, another sees through another; and a node that was killed catches up.
 #[test]
@@ -22,4 +24,45 @@ fn three_nodes_of_a_cluster_are_one_database() {
     assert_eq!(third.value(&format!("SELECT COUNT(*) FROM {name}.duly_job")), "1");
     s.duly(["run"]).status(0);
     assert_eq!(third.value(&format!("SELECT state FROM {name}.duly_job")), "success");
+}
+
+/// The proxy keeps the answer to itself, as nodes were seen to do with that to a statement whose transaction was aborted.
+///
+/// Seen failing without a doubt: the run takes half a minute, and says that it waited for the database.
+#[test]
+fn a_statement_that_a_node_never_answers_is_soon_tried_again_on_another_connection() {
+    let nodes = Server::cluster();
+    let proxy = Proxy::to(nodes[0].port());
+    let s = Sandbox::on(Database::on(&nodes[0]).through([&proxy]));
+    s.set_jobs("jobs:\n  job: {command: [sh, -c, 'echo ran >> ran']}\n");
+    s.duly(["migrate"]).output();
+    s.duly(["start", "job"]).stdout("1\n").status(0);
+    proxy.at("UPDATE duly_job SET", 0, CommitFault::AnswerNever);
+    let began = Instant::now();
+    let output = s.duly(["run"]).output();
+    assert!(proxy.has_struck() && output.status.success(), "{output}");
+    assert_eq!((output.stderr.as_str(), s.read("ran").as_str()), ("", "ran\n"), "{output}");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(s.database().value("SELECT CONCAT(state, ' ', attempts) FROM duly_job"), "success 1");
+}
+
+/// Seen failing with a doubt that never asks: the slow statement is given up, again and again.
+#[test]
+fn a_statement_that_takes_long_is_waited_for_on_a_cluster() {
+    let nodes = Server::cluster();
+    let s = Sandbox::on(Database::on(&nodes[0]));
+    s.set_jobs("jobs:\n  job: {command: [sh, -c, 'echo ran >> ran']}\n");
+    s.duly(["migrate"]).output();
+    s.duly(["start", "job"]).stdout("1\n").status(0);
+    nodes[0].administrator().sql(&format!(
+        "CREATE TRIGGER {0}.slow BEFORE UPDATE ON {0}.duly_job FOR EACH ROW \
+         SET @slow = IF(NEW.state = 'running' AND OLD.state = 'pending', SLEEP(6), 0)",
+        s.database().value("SELECT DATABASE()")
+    ));
+    let began = Instant::now();
+    let output = s.duly(["run"]).output();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output}");
+    assert!(began.elapsed() >= Duration::from_secs(6), "{:?}", began.elapsed());
+    assert_eq!(s.database().value("SELECT CONCAT(state, ' ', attempts) FROM duly_job"), "success 1");
+    assert_eq!(s.read("ran"), "ran\n");
 }

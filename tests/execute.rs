@@ -101,6 +101,15 @@ on_every_database! {
     }
 
     /// Seen failing with standard input inherited from the runner.
+    /// Seen failing without `set_fds_cloexec`: it has what `duly` itself inherited and, on MariaDB, the socket to the database.
+    fn a_command_inherits_its_standard_streams_and_nothing_else(s: Sandbox) {
+        s.set_jobs("jobs:\n  job: {command: [sh, -c, 'ls /proc/$$/fd; true']}\n");
+        s.duly(["start", "job"]).stdout("1\n").status(0);
+        s.duly(["run"]).status(0);
+        assert_eq!(s.database().value("SELECT body FROM duly_output"), "0\n1\n2\n");
+        s.duly(["run-job", "job"]).stdout("0\n1\n2\n").status(0);
+    }
+
     fn a_command_gets_its_environment_folder_and_no_input(s: Sandbox) {
         s.set_jobs("command_prefix: [./prefix, --]\njobs:\n  \
             env: {command: [sh, -c, 'cat; pwd; echo $DULY_JOB_NAME $DULY_ATTEMPT $DULY_FENCE $DULY_CONFIG $OWN; env | grep -c ^DULY_'], env: {OWN: 'a b'}, cwd: sub}\n  \

@@ -65,6 +65,7 @@ pub fn start(command: &CommandLine, output: PathBuf) -> Result<Running, StartErr
     let output = OutputFile::create(output).map_err(StartError::Output)?;
     let expression = command.expression().map_err(StartError::Command)?;
     let file = output.handle().map_err(StartError::Output)?;
+    keep_to_ourselves();
     let (began, began_since_boot) = (Instant::now(), since_boot());
     let handle = expression
         .stderr_to_stdout()
@@ -80,6 +81,12 @@ pub fn start(command: &CommandLine, output: PathBuf) -> Result<Running, StartErr
         });
     let (leader, pidfd) = started?;
     Ok(Running { handle, leader, pidfd, began, began_since_boot, output })
+}
+
+/// Lets commands inherit nothing but their standard streams: the client library's sockets to the database would be theirs as
+/// well, and with them the lock that whoever started this program may hold.
+fn keep_to_ourselves() {
+    close_fds::set_fds_cloexec(3, &[]);
 }
 
 fn explain(err: &io::Error, program: &str) -> String {

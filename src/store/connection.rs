@@ -42,16 +42,18 @@ pub(super) enum Link {
 
 /// An open database.
 pub struct Store {
-    location: Location,
+    pub(super) location: Location,
     pub(super) link: Link,
     /// Of a server: its statements have a limit.
-    watched: Option<Watched>,
+    pub(super) watched: Option<Watched>,
     /// Whether the session follows the rules. A MySQL session is set up by its first statement but the probe, which needs
     /// none of them: a tick with nothing to do is spared two round trips.
     is_set_up: bool,
     /// A MySQL session that has run a unit stays at `autocommit=0`, which spares each unit its `BEGIN`.
     manual_commit: bool,
     in_unit: bool,
+    /// Whether the transaction's `COMMIT` has been sent, so that it may have been carried out whatever comes back.
+    is_committing: bool,
     /// The last job that was inserted.
     pub(super) inserted: Option<Inserted>,
     pub(super) crowd: Crowd,
@@ -93,6 +95,7 @@ impl Store {
             watched,
             manual_commit: false,
             in_unit: false,
+            is_committing: false,
             inserted: None,
             crowd: Crowd::default(),
         })
@@ -249,9 +252,19 @@ impl Store {
                     std::thread::sleep(pause(tries));
                     tries += 1;
                 }
+                // Like a conflict: the transaction is gone, for its COMMIT was never sent.
+                Err(StoreError::Away(what)) if tries < UNIT_TRIES && self.is_unanswered() => {
+                    log::info!("{what}; trying again on another, try {tries}");
+                    self.reconnect()?;
+                    tries += 1;
+                }
                 other => return other,
             }
         }
+    }
+
+    fn is_unanswered(&self) -> bool {
+        !self.is_committing && self.watched.as_ref().is_some_and(Watched::is_unanswered)
     }
 
     /// Runs `work` in a transaction, once: a conflict is given to the caller.
@@ -260,10 +273,13 @@ impl Store {
         work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.begin()?;
-        self.in_unit = true;
+        (self.in_unit, self.is_committing) = (true, false);
         let done = work(self);
         let ended = match done {
-            Ok(value) => self.execute(&Sql::new("COMMIT")).map(|_| value),
+            Ok(value) => {
+                self.is_committing = true;
+                self.execute(&Sql::new("COMMIT")).map(|_| value)
+            }
             Err(error) => {
                 // A rollback that fails means that the connection is gone, and the transaction with it.
                 if let Err(rollback) = self.execute(&Sql::new("ROLLBACK")) {
@@ -299,6 +315,7 @@ impl Store {
             return self.execute(&Sql::new("BEGIN IMMEDIATE")).map(drop);
         }
         if !self.manual_commit {
+            self.doubt_silence()?;
             self.execute(&Sql::new("SET autocommit = 0"))?;
             self.manual_commit = true;
         }

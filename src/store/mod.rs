@@ -25,6 +25,7 @@ mod hooks;
 mod hosts;
 mod limits;
 mod list;
+mod lost_answer;
 mod lost_order_changes;
 mod lost_order_ends;
 mod lost_order_list;

@@ -6,12 +6,14 @@
 //! then reports a lost connection, which whoever waits can deal with. The socket stays the library's own; it is not closed
 //! here. Which one it is, is found out by comparing what this process has open before and after connecting.
 //!
+//! Where a connection has a [`Doubt`], a statement that takes long is also doubted long before its limit.
+//!
 //! What the server makes of a statement that nobody waits for any more is not known: it may still be carried out.
 
 use std::fs;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,9 @@ use nix::sys::socket::{Shutdown, SockaddrStorage, getpeername, shutdown};
 
 /// How often the thread looks.
 const EVERY: Duration = Duration::from_millis(500);
+
+/// How long a statement takes before it is doubted, and until it is doubted again.
+const DOUBTED: Duration = Duration::from_secs(2);
 
 /// How long connecting may take, at most.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -40,16 +45,24 @@ enum Awaited {
     Connection(u16, Vec<Socket>),
 }
 
-#[derive(Debug)]
+/// Asks whether the server has nothing left to do for a connection, although this side waits for its answer.
+pub(super) type Doubt = Box<dyn Fn() -> bool + Send + Sync>;
+
 struct Watch {
     awaited: Awaited,
     /// In milliseconds of [`since_start`]; 0: nothing is waited for.
     deadline: AtomicU64,
-    is_cut: AtomicBool,
+    /// The same of when it is doubted next.
+    doubted_at: AtomicU64,
+    doubt: OnceLock<Doubt>,
+    /// Why it was cut; 0: it was not.
+    cut: AtomicU8,
 }
 
+const LATE: u8 = 1;
+const UNANSWERED: u8 = 2;
+
 /// A connection whose statements have a limit.
-#[derive(Debug)]
 pub(super) struct Watched {
     /// `None` where its socket could not be told from others.
     watch: Option<Arc<Watch>>,
@@ -81,7 +94,7 @@ pub(super) fn connect<T>(
     let established = establish();
     drop(running);
     let connection = established.map_err(|err| {
-        if connecting.is_some_and(|watch| watch.is_cut.load(Ordering::Acquire)) {
+        if connecting.is_some_and(|watch| watch.cut.load(Ordering::Acquire) != 0) {
             format!("the server took longer than {most:?} to accept a connection ({err})")
         } else {
             err
@@ -103,14 +116,32 @@ impl Watched {
             _ => Running { watch: None, limit: Duration::MAX },
         }
     }
+
+    /// Has statements doubted from the next one on, for good.
+    pub(super) fn doubt(&self, doubt: Doubt) {
+        if let Some(watch) = &self.watch {
+            // A second one would ask the same.
+            drop(watch.doubt.set(doubt));
+        }
+    }
+
+    /// Whether it was cut because the server had nothing left to do.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.cut.load(Ordering::Acquire) == UNANSWERED)
+    }
 }
 
 impl Running {
     /// What to say of the connection if its limit was passed.
     pub(super) fn passed(&self) -> Option<String> {
-        let is_cut = self.watch.as_ref()?.is_cut.load(Ordering::Acquire);
         let limit = self.limit;
-        is_cut.then(|| format!("the server gave no answer within {limit:?}, and the connection was given up"))
+        match self.watch.as_ref()?.cut.load(Ordering::Acquire) {
+            0 => None,
+            UNANSWERED => Some(
+                "the server owes an answer that it will never give; the connection was given up".to_owned(),
+            ),
+            _ => Some(format!("the server gave no answer within {limit:?}, and the connection was given up")),
+        }
     }
 }
 
@@ -124,18 +155,41 @@ impl Drop for Running {
 
 impl Watch {
     fn run(self: &Arc<Self>, limit: Duration) -> Running {
-        let deadline = since_start().saturating_add(millis(limit)).max(1);
-        self.deadline.store(deadline, Ordering::Release);
+        let now = since_start();
+        self.doubted_at.store(now + millis(DOUBTED), Ordering::Release);
+        self.deadline.store(now.saturating_add(millis(limit)).max(1), Ordering::Release);
         Running { watch: Some(Arc::clone(self)), limit }
     }
 
-    /// Ends what has waited too long. Whoever waits holds the socket open meanwhile.
-    fn look(&self) {
-        let deadline = self.deadline.load(Ordering::Acquire);
-        if deadline == 0 || since_start() < deadline {
+    /// Ends what has waited too long, and doubts what has waited long. Whoever waits holds the socket open meanwhile.
+    fn look(self: Arc<Self>) {
+        let (now, deadline) = (since_start(), self.deadline.load(Ordering::Acquire));
+        if deadline == 0 {
             return;
         }
-        self.is_cut.store(true, Ordering::Release);
+        if now >= deadline {
+            self.cut(LATE);
+        } else if self.doubt.get().is_some() && now >= self.doubted_at.load(Ordering::Acquire) {
+            self.doubted_at.store(now + millis(DOUBTED), Ordering::Release);
+            // It asks the server, which may take as long as it likes.
+            std::thread::spawn(move || self.ask(deadline));
+        }
+    }
+
+    /// Cuts the connection if its server says twice that it has nothing to do, while the same statement is waited for.
+    fn ask(&self, deadline: u64) {
+        let Some(doubt) = self.doubt.get() else { return };
+        if doubt() {
+            // An answer that is on its way comes meanwhile.
+            std::thread::sleep(EVERY);
+            if doubt() && self.deadline.load(Ordering::Acquire) == deadline {
+                self.cut(UNANSWERED);
+            }
+        }
+    }
+
+    fn cut(&self, why: u8) {
+        self.cut.store(why, Ordering::Release);
         let late = match &self.awaited {
             Awaited::Answer(socket) => vec![socket.clone()],
             Awaited::Connection(port, before) => candidates(*port, before, true),
@@ -194,7 +248,7 @@ fn watch(awaited: Awaited) -> Option<Arc<Watch>> {
             loop {
                 std::thread::sleep(EVERY);
                 let watches: Vec<Arc<Watch>> = locked(&WATCHES).iter().filter_map(Weak::upgrade).collect();
-                watches.iter().for_each(|watch| watch.look());
+                watches.into_iter().for_each(Watch::look);
             }
         });
         if let Err(err) = &started {
@@ -202,7 +256,13 @@ fn watch(awaited: Awaited) -> Option<Arc<Watch>> {
         }
         started.is_ok()
     });
-    let watch = Arc::new(Watch { awaited, deadline: AtomicU64::new(0), is_cut: AtomicBool::new(false) });
+    let watch = Arc::new(Watch {
+        awaited,
+        deadline: AtomicU64::new(0),
+        doubted_at: AtomicU64::new(0),
+        doubt: OnceLock::new(),
+        cut: AtomicU8::new(0),
+    });
     let mut watches = locked(&WATCHES);
     watches.retain(|watch| watch.strong_count() > 0);
     watches.push(Arc::downgrade(&watch));

@@ -1,9 +1,9 @@
-//! A proxy between `duly` and a database server, which delays, swallows and cuts what passes, also at a chosen `COMMIT`.
+//! A proxy between `duly` and a database server, which delays, swallows and cuts what passes, also at a chosen statement.
 //!
-//! It reads MySQL's protocol just far enough to see a `COMMIT` go by, as a query or as a prepared statement. Its threads end
+//! It reads MySQL's protocol just far enough to see a statement go by, as a query or as a prepared one. Its threads end
 //! with its connections, and those with the value.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +40,8 @@ impl CommitFault {
 struct State {
     /// How long each piece is held back.
     delay: Duration,
-    /// What happens at which of the next commits, counted over all connections.
-    at_commit: Option<(u32, CommitFault)>,
+    /// What happens at which of the next statements that begin so, counted over all connections.
+    at: Option<(&'static str, u32, CommitFault)>,
     has_struck: bool,
     /// New connections get no answer.
     is_silent_for_new: bool,
@@ -59,10 +59,10 @@ struct Connection {
 /// What is known of a connection's conversation.
 #[derive(Default)]
 struct Protocol {
-    /// The next answer is about preparing a `COMMIT`.
-    is_preparing: bool,
-    /// Statements that are a `COMMIT`.
-    commits: HashSet<[u8; 4]>,
+    /// The next answer is about preparing this statement.
+    preparing: Option<String>,
+    /// Prepared statements.
+    statements: HashMap<[u8; 4], String>,
     /// What becomes of the next answer.
     lose_answer: Option<CommitFault>,
 }
@@ -131,20 +131,25 @@ impl Proxy {
 
     /// Does something to the commit after the next `passed` ones, over all connections.
     pub(crate) fn at_commit(&self, passed: u32, fault: CommitFault) {
+        self.at("commit", passed, fault);
+    }
+
+    /// The same, to the statement that begins so.
+    pub(crate) fn at(&self, beginning: &'static str, passed: u32, fault: CommitFault) {
         let mut state = locked(&self.state);
-        (state.at_commit, state.has_struck) = (Some((passed, fault)), false);
+        (state.at, state.has_struck) = (Some((beginning, passed, fault)), false);
     }
 
     /// Does nothing to anything from now on; what was left silent is cut.
     pub(crate) fn calm(&self) {
         let mut state = locked(&self.state);
-        (state.delay, state.at_commit, state.is_silent_for_new) = (Duration::ZERO, None, false);
+        (state.delay, state.at, state.is_silent_for_new) = (Duration::ZERO, None, false);
         for connection in state.connections.iter().filter(|one| one.is_silent.load(Ordering::Relaxed)) {
             connection.cut();
         }
     }
 
-    /// Whether the commit of [`Proxy::at_commit`] has come.
+    /// Whether the statement of [`Proxy::at`] has come.
     pub(crate) fn has_struck(&self) -> bool {
         locked(&self.state).has_struck
     }
@@ -166,27 +171,27 @@ impl Connection {
         drop(self.server.shutdown(Shutdown::Both));
     }
 
-    /// Whether a command of the client's is a `COMMIT`.
-    fn is_commit(&self, command: &[u8]) -> bool {
+    /// The statement that a command of the client's has executed.
+    fn executed(&self, command: &[u8]) -> Option<String> {
         let mut protocol = locked(&self.protocol);
-        match command.split_first() {
-            Some((0x03, text)) => text.eq_ignore_ascii_case(b"commit"),
-            Some((0x16, text)) => {
-                protocol.is_preparing = text.eq_ignore_ascii_case(b"commit");
-                false
+        match command.split_first()? {
+            (0x03, text) => Some(String::from_utf8_lossy(text).into_owned()),
+            (0x16, text) => {
+                protocol.preparing = Some(String::from_utf8_lossy(text).into_owned());
+                None
             }
-            Some((0x17, rest)) => rest.first_chunk().is_some_and(|id| protocol.commits.contains(id)),
-            _ => false,
+            (0x17, rest) => protocol.statements.get(rest.first_chunk()?).cloned(),
+            _ => None,
         }
     }
 
     /// What becomes of an answer; `false` if it must not pass.
     fn hear(&self, answer: &[u8]) -> bool {
         let mut protocol = locked(&self.protocol);
-        if std::mem::take(&mut protocol.is_preparing)
+        if let Some(statement) = protocol.preparing.take()
             && let [_, _, _, _, 0, a, b, c, d, ..] = *answer
         {
-            protocol.commits.insert([a, b, c, d]);
+            protocol.statements.insert([a, b, c, d], statement);
         }
         match protocol.lose_answer {
             None => !self.is_silent.load(Ordering::Relaxed),
@@ -243,10 +248,10 @@ fn forward(there: &Connection, state: &Mutex<State>) {
                 break;
             }
             let packet: Vec<u8> = said.drain(..end).collect();
-            let is_commit = number == 0 && there.is_commit(&packet[4..]);
+            let executed = if number == 0 { there.executed(&packet[4..]) } else { None };
             let delay = locked(state).delay;
             thread::sleep(delay);
-            let fault = if is_commit { fault_at_commit(state) } else { None };
+            let fault = executed.and_then(|statement| fault_at(state, &statement));
             let passing = match fault {
                 Some(CommitFault::Unsent) => return,
                 Some(CommitFault::Half) => &packet[..packet.len() / 2],
@@ -263,16 +268,16 @@ fn forward(there: &Connection, state: &Mutex<State>) {
     }
 }
 
-/// What becomes of a commit.
-fn fault_at_commit(state: &Mutex<State>) -> Option<CommitFault> {
+/// What becomes of a statement.
+fn fault_at(state: &Mutex<State>, statement: &str) -> Option<CommitFault> {
     let mut state = locked(state);
-    let (passed, fault) = state.at_commit.take()?;
-    if passed > 0 {
-        state.at_commit = Some((passed - 1, fault));
+    let (beginning, passed, fault) = state.at?;
+    if !statement.get(..beginning.len())?.eq_ignore_ascii_case(beginning) {
         return None;
     }
-    state.has_struck = true;
-    Some(fault)
+    state.at = if passed > 0 { Some((beginning, passed - 1, fault)) } else { None };
+    state.has_struck = passed == 0;
+    state.has_struck.then_some(fault)
 }
 
 /// The next bytes of a stream, how many; `None` at its end.
