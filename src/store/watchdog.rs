@@ -172,7 +172,10 @@ impl Watch {
         } else if self.doubt.get().is_some() && now >= self.doubted_at.load(Ordering::Acquire) {
             self.doubted_at.store(now + millis(DOUBTED), Ordering::Release);
             // It asks the server, which may take as long as it likes.
-            std::thread::spawn(move || self.ask(deadline));
+            let thread = std::thread::Builder::new().spawn(move || self.ask(deadline));
+            if let Err(err) = thread {
+                log::debug!("cannot start a thread that asks what the server is doing: {err}");
+            }
         }
     }
 
