@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -23,6 +23,18 @@ fn faketime() -> PathBuf {
     let mut found =
         folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).filter(|path| path.is_file());
     found.next().expect("no libfaketime.so.1 here: run the tests by `make test`, which installs it")
+}
+
+/// Removes what the library has left in memory of processes that were killed.
+fn forget_clocks() {
+    for file in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        let name = file.file_name().into_string().unwrap_or_default();
+        let of = ["faketime_shm_", "sem.faketime_sem_"].iter().find_map(|prefix| name.strip_prefix(prefix));
+        if of.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            // Another worker may have been faster.
+            drop(fs::remove_file(file.path()));
+        }
+    }
 }
 
 /// The servers of one worker, which its scenarios use one after the other.
@@ -119,6 +131,7 @@ pub(super) fn run(ground: &mut Ground, seed: u64) -> (Figures, Vec<String>) {
     scenario.storm();
     scenario.calm_down();
     scenario.drain();
+    forget_clocks();
     scenario.figures.seeds = 1;
     oracle::judge(&scenario.s, &scenario.hosts, &mut scenario.seen, &mut scenario.figures);
     (scenario.figures, scenario.seen.wrong)
