@@ -86,6 +86,10 @@ on_every_database! {
         std::fs::File::create(&unfinished).unwrap().set_modified(old).unwrap();
         gone.duly(["run"]).output();
         assert_eq!(files_left(&gone), Vec::<String>::new());
+        // Also where nothing tells of a runner that died.
+        std::fs::write(unfinished.with_file_name("1-1.out"), "left").unwrap();
+        gone.duly(["run"]).output();
+        assert_eq!(files_left(&gone), Vec::<String>::new());
     }
 
     /// Seen failing with processes told apart by job and fence only.

@@ -59,7 +59,7 @@ pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path) -> Resu
 /// Removes what dead runners have left in the state folder and nobody will ask for: the output of executions whose claims do
 /// not hold any more. It is there where a runner died between a result's commit and the removal of its output, or after
 /// others had taken its jobs back.
-fn sweep(store: &mut Store, folder: &Path) -> Result<()> {
+pub(super) fn sweep(store: &mut Store, folder: &Path) -> Result<()> {
     remove_unfinished(folder);
     let there = output_files(folder);
     if there.is_empty() {

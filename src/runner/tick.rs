@@ -83,6 +83,11 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
         let done = rescue::after_dead_runner(&mut tick.store, &tick.config, &tick.folder, runner);
         tick.note(done);
     }
+    if !had_dead {
+        // Whatever they have left, there is a next tick that finds it.
+        let swept = rescue::sweep(&mut tick.store, &tick.folder);
+        tick.note(swept);
+    }
     let is_startable = tick.prepare(&probe, true) || had_dead;
     let trouble = tick.trouble.take();
     let report = if is_startable { Drain::run(tick)? } else { TickReport::default() };

@@ -56,16 +56,17 @@ jobs:
     )
 }
 
-/// Writes begin and end with its fence and the machine's uptime; fails now and then, by its id and attempt. A root makes two
+/// The wrong clock is the runner's alone. Writes begin and end with its fence and the machine's uptime; fails now and then, by its id and attempt. A root makes two
 /// children first.
 pub(super) const WORK: &str = "#!/bin/sh
+unset LD_PRELOAD
 read up rest < /proc/uptime
 echo \"begin $DULY_JOB_ID $DULY_FENCE $DULY_ATTEMPT $up\" >> \"$LOG\"
 if [ \"$2\" = root ]; then
     \"$DULY\" child leaf -- a >/dev/null || exit 1
     \"$DULY\" child leaf -- b >/dev/null || exit 1
 fi
-sleep \"$1\"
+sleep \"$1\" || exit 1
 [ $(( (DULY_JOB_ID * 7 + DULY_ATTEMPT) % 5 )) -ne 0 ] || exit 1
 read up rest < /proc/uptime
 echo \"end $DULY_JOB_ID $DULY_FENCE $DULY_ATTEMPT $up\" >> \"$LOG\"

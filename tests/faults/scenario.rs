@@ -25,14 +25,16 @@ fn faketime() -> PathBuf {
     found.next().expect("no libfaketime.so.1 here: run the tests by `make test`, which installs it")
 }
 
-/// Removes what the library has left in memory of processes that were killed.
+/// Removes what the library has left in memory of processes that were killed. In this order: one that finds such memory there
+/// without its semaphore does not start.
 fn forget_clocks() {
-    for file in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
-        let name = file.file_name().into_string().unwrap_or_default();
-        let of = ["faketime_shm_", "sem.faketime_sem_"].iter().find_map(|prefix| name.strip_prefix(prefix));
-        if of.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            // Another worker may have been faster.
-            drop(fs::remove_file(file.path()));
+    for prefix in ["faketime_shm_", "sem.faketime_sem_"] {
+        for file in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+            let name = file.file_name().into_string().unwrap_or_default();
+            if name.strip_prefix(prefix).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+                // Another worker may have been faster.
+                drop(fs::remove_file(file.path()));
+            }
         }
     }
 }
