@@ -46,7 +46,7 @@ fn a_statement_that_a_node_never_answers_is_soon_tried_again_on_another_connecti
     assert_eq!(s.database().value("SELECT CONCAT(state, ' ', attempts) FROM duly_job"), "success 1");
 }
 
-/// Seen failing with a doubt that never asks: the slow statement is given up, again and again.
+/// Seen failing with every slow answer taken for lost: the statement is given up after three seconds.
 #[test]
 fn a_statement_that_takes_long_is_waited_for_on_a_cluster() {
     let nodes = Server::cluster();

@@ -86,7 +86,7 @@ pub fn start(command: &CommandLine, output: PathBuf) -> Result<Running, StartErr
 /// Lets commands inherit nothing but their standard streams: the client library's sockets to the database would be theirs as
 /// well, and with them the lock that whoever started this program may hold.
 fn keep_to_ourselves() {
-    close_fds::set_fds_cloexec(3, &[]);
+    close_fds::set_fds_cloexec_threadsafe(3, &[]);
 }
 
 fn explain(err: &io::Error, program: &str) -> String {

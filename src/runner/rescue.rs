@@ -19,19 +19,12 @@ use crate::process::ledger::{
 use crate::store::{Expired, Output, Store};
 
 /// Records what a runner that died on this host had under way; its process groups must have been ended before.
-pub(super) fn after_dead_runner(
-    store: &mut Store,
-    config: &Config,
-    folder: &Path,
-    dead: DeadRunner,
-) -> Result<()> {
+pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRunner) -> Result<()> {
     let mut judge =
         |job: &Expired| (judge(config, job), salvaged(config, job, &dead.output_path(job.id, job.fence)));
     let rescued =
         store.rescue_from(&dead.owner, &mut judge).context("cannot rescue the jobs of a dead runner")?;
     tell(&rescued);
-    // Before its own traces go: what cannot be swept now is swept by the next tick that finds them.
-    sweep(store, folder)?;
     dead.forget(rescued.iter().map(|job| (job.id, job.fence)));
     Ok(())
 }
@@ -82,8 +75,9 @@ pub(super) fn tidy_up(store: &mut Store, config: &Config, folder: &Path) -> Resu
         kept::write(folder, store)?;
     }
     for runner in dead {
-        after_dead_runner(store, config, folder, runner)?;
+        after_dead_runner(store, config, runner)?;
     }
+    sweep(store, folder)?;
     expired(store, config, folder).map(drop)
 }
 

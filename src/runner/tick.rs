@@ -80,14 +80,11 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
     tick.write_kept();
     let had_dead = !dead.is_empty();
     for runner in dead {
-        let done = rescue::after_dead_runner(&mut tick.store, &tick.config, &tick.folder, runner);
+        let done = rescue::after_dead_runner(&mut tick.store, &tick.config, runner);
         tick.note(done);
     }
-    if !had_dead {
-        // Whatever they have left, there is a next tick that finds it.
-        let swept = rescue::sweep(&mut tick.store, &tick.folder);
-        tick.note(swept);
-    }
+    let swept = rescue::sweep(&mut tick.store, &tick.folder);
+    tick.note(swept);
     let is_startable = tick.prepare(&probe, true) || had_dead;
     let trouble = tick.trouble.take();
     let report = if is_startable { Drain::run(tick)? } else { TickReport::default() };

@@ -56,8 +56,8 @@ jobs:
     )
 }
 
-/// The wrong clock is the runner's alone. Writes begin and end with its fence and the machine's uptime; fails now and then, by its id and attempt. A root makes two
-/// children first.
+/// Writes begin and end with its fence and the machine's uptime; fails now and then, by its id and attempt. A root makes two
+/// children first. A wrong clock is the runner's alone.
 pub(super) const WORK: &str = "#!/bin/sh
 unset LD_PRELOAD
 read up rest < /proc/uptime
