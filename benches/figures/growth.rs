@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use super::chart::Chart;
 use super::ground::Ground;
 use super::report::{Figure, Report, median};
 use super::{Bench, JOBS, run, timed};
@@ -21,7 +22,7 @@ impl Bench {
     /// With more and more ended jobs, and with delayed and waiting ones.
     pub(crate) fn growth(&self, report: &mut Report) {
         let empty = Ground::new(self.server.folder.join("empty"), &self.server.other("empty"), JOBS);
-        let mut before = 0;
+        let (mut before, mut bars) = (0, Vec::new());
         for (number, ended) in self.scale.ended.iter().enumerate() {
             let (delayed, waiting) =
                 if number == 0 { (self.scale.delayed, self.scale.waiting) } else { (0, 0) };
@@ -32,11 +33,22 @@ impl Bench {
                 " with {ended} ended, {} delayed and {} waiting rows",
                 self.scale.delayed, self.scale.waiting
             );
-            self.grown(report, &with, &empty);
+            let (full, reference) = self.grown(report, &with, &empty);
+            if bars.is_empty() {
+                bars.push(("0".to_owned(), reference));
+            }
+            bars.push((ended.to_string(), full));
         }
+        report.charts.push(Chart {
+            file: "growth.svg",
+            title: "Jobs claimed and finished a second by 32 claimers, by how many ended jobs there are",
+            over: "ended jobs in the table",
+            bars,
+        });
     }
 
-    fn grown(&self, report: &mut Report, with: &str, empty: &Ground) {
+    /// Gives the claims and finishes a second with the full table and with the empty one.
+    fn grown(&self, report: &mut Report, with: &str, empty: &Ground) -> (f64, f64) {
         let mut reference = || timed(&mut Command::new(&self.connect));
         let mut tick = || timed(&mut self.ground.duly(&["run"]));
         let [reference, tick] = Self::in_turn(self.scale.ticks / 2, [&mut reference, &mut tick]);
@@ -45,15 +57,23 @@ impl Bench {
         self.beside_empty(report, &format!("draining{with}"), empty, |ground| {
             ground.drained(self.scale.jobs)
         });
-        self.beside_empty(report, &format!("claim and finish, 32 claimers{with}"), empty, |ground| {
-            ground.claimed(32, self.scale.claimed)
-        });
+        let claims =
+            self.beside_empty(report, &format!("claim and finish, 32 claimers{with}"), empty, |ground| {
+                ground.claimed(32, self.scale.claimed)
+            });
         self.questions(report, with);
         self.many_definitions(report, with);
+        claims
     }
 
     /// The same work on the full table and on the empty one, in turn; each goes first as often as the other.
-    fn beside_empty(&self, report: &mut Report, what: &str, empty: &Ground, work: impl Fn(&Ground) -> f64) {
+    fn beside_empty(
+        &self,
+        report: &mut Report,
+        what: &str,
+        empty: &Ground,
+        work: impl Fn(&Ground) -> f64,
+    ) -> (f64, f64) {
         let (mut full, mut reference) = (Vec::new(), Vec::new());
         for round in 0..self.scale.drains + 1 {
             self.server.clear("empty");
@@ -66,6 +86,7 @@ impl Bench {
             }
         }
         report.add(Figure::slower(what, "with an empty table", &full, &reference, "≤ 1.15"));
+        (median(&full), median(&reference))
     }
 
     fn questions(&self, report: &mut Report, with: &str) {

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "its answer")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod chart;
 mod claims;
 mod engines;
 mod ground;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use chart::Chart;
 use ground::Ground;
 use report::{Figure, Report};
 use server::Server;
@@ -258,7 +260,12 @@ impl Bench {
                 "≥ 0.9",
             ));
         }
-        report.claims.extend(medians);
+        report.charts.push(Chart {
+            file: "claims.svg",
+            title: "Jobs claimed and finished a second, by the number of claimers",
+            over: "claimers, each with a connection of its own",
+            bars: medians.iter().map(|(count, rate)| (count.to_string(), *rate)).collect(),
+        });
         report.note(format!(
             "Deadlocks that InnoDB counted while {} jobs were claimed and finished: {}; none reached a claimer.",
             self.scale.claimed * claimers.len() * 3,

@@ -1,8 +1,10 @@
-//! Figures beside their references, as text, as a page and as a chart.
+//! Figures beside their references, as text and as a page.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
+
+use super::chart::Chart;
 
 /// One figure beside its reference.
 pub(crate) struct Figure {
@@ -18,8 +20,7 @@ pub(crate) struct Figure {
 pub(crate) struct Report {
     figures: Vec<Figure>,
     notes: Vec<String>,
-    /// Claimers, and jobs a second with an empty table.
-    pub(crate) claims: Vec<(usize, f64)>,
+    pub(crate) charts: Vec<Chart>,
 }
 
 /// The middle one.
@@ -110,14 +111,13 @@ impl Report {
         for note in &self.notes {
             writeln!(text, "- {note}").unwrap();
         }
-        text.push_str("\n| claimers | jobs a second |\n| --- | --- |\n");
-        for (claimers, rate) in &self.claims {
-            writeln!(text, "| {claimers} | {rate:.0} |").unwrap();
+        for chart in &self.charts {
+            text.push_str(&chart.table());
         }
         text
     }
 
-    /// Puts the figures into BENCHMARKS.md between its two marks, and the chart beside it.
+    /// Puts the figures into BENCHMARKS.md between its two marks, and the charts beside it.
     pub(crate) fn write(&self, version: &str) {
         let path = super::root().join("BENCHMARKS.md");
         let page = fs::read_to_string(&path).unwrap();
@@ -136,45 +136,8 @@ impl Report {
             env!("CARGO_PKG_VERSION")
         );
         fs::write(&path, format!("{head}{begin}{machine}{}{end}{tail}", self.text())).unwrap();
-        fs::write(super::root().join("benches/claims.svg"), self.chart()).unwrap();
-    }
-
-    /// Throughput over the number of claimers.
-    fn chart(&self) -> String {
-        let points = &self.claims;
-        let most = points.iter().map(|(_, rate)| *rate).fold(1.0, f64::max);
-        let (width, height, left, bottom) = (640.0, 320.0, 70.0, 40.0);
-        let step = (width - left - 20.0) / points.len() as f64;
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-             <title>Jobs claimed and finished a second, by the number of claimers</title>\n\
-             <rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n"
-        );
-        for (at, (count, rate)) in points.iter().enumerate() {
-            let bar = (height - bottom - 30.0) * rate / most;
-            let (x, y) = (left + step * at as f64 + step * 0.15, height - bottom - bar);
-            let middle = x + step * 0.35;
-            writeln!(
-                svg,
-                "<rect x=\"{x:.0}\" y=\"{y:.0}\" width=\"{:.0}\" height=\"{bar:.0}\" fill=\"#2b6cb0\"/>\n\
-                 <text x=\"{middle:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{rate:.0}</text>\n\
-                 <text x=\"{middle:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{count}</text>",
-                step * 0.7,
-                y - 6.0,
-                height - bottom + 18.0
-            )
-            .unwrap();
+        for chart in &self.charts {
+            fs::write(super::root().join("benches").join(chart.file), chart.svg()).unwrap();
         }
-        writeln!(
-            svg,
-            "<text x=\"16\" y=\"{:.0}\" transform=\"rotate(-90 16 {:.0})\" text-anchor=\"middle\">jobs a second</text>\n\
-             <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">claimers, each with a connection of its own</text>\n</svg>",
-            height / 2.0,
-            height / 2.0,
-            left + (width - left) / 2.0,
-            height - 6.0
-        )
-        .unwrap();
-        svg
     }
 }

@@ -4,6 +4,7 @@ use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use super::Bench;
+use super::chart::Chart;
 use super::ground::Ground;
 use super::report::{Figure, Report, median};
 
@@ -39,6 +40,12 @@ impl Bench {
                 target,
             ));
         }
+        report.charts.push(Chart {
+            file: "runners.svg",
+            title: "Jobs drained a second, by the number of runners",
+            over: "runners of two slots each, as processes",
+            bars: rates.iter().map(|(count, rates)| (count.to_string(), median(rates))).collect(),
+        });
         report.note(format!(
             "While 1, 4, 16 and 64 runners drained: {} deadlocks and {} waits for a row counted by InnoDB, {complaints} lines on standard error.",
             self.server.deadlocks() - deadlocks,
