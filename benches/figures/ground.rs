@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use duly::store::Location;
 
-use super::{DULY, claims, run, timed};
+use super::{claims, run, timed};
 
 /// Where the program is run, and on what.
 pub(crate) struct Ground {
@@ -16,6 +17,16 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
+    /// The program as it is installed: a copy, which stands in the page cache in larger pieces than what the linker has written.
+    fn program(&self) -> &'static Path {
+        static COPY: OnceLock<PathBuf> = OnceLock::new();
+        COPY.get_or_init(|| {
+            let copy = self.folder.join("duly");
+            fs::copy(env!("CARGO_BIN_EXE_duly"), &copy).unwrap();
+            copy
+        })
+    }
+
     /// A folder with these definitions, and the tables made.
     pub(crate) fn new(folder: PathBuf, url: &str, jobs: &str) -> Self {
         let ground = Self { folder, url: url.to_owned() };
@@ -38,7 +49,7 @@ impl Ground {
     }
 
     pub(crate) fn duly(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(DULY);
+        let mut command = Command::new(self.program());
         command.args(arguments).current_dir(&self.folder);
         command.env_remove("DULY_CONFIG").env_remove("DATABASE_URL");
         command

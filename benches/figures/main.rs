@@ -120,8 +120,6 @@ struct Bench {
     connect: PathBuf,
 }
 
-const DULY: &str = env!("CARGO_BIN_EXE_duly");
-
 /// The definitions that most parts go by.
 const JOBS: &str = "  hello: {command: ['true']}\n  nightly: {command: ['true'], schedule: '0 2 * * *'}\n";
 
