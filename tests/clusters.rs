@@ -14,6 +14,7 @@ fn three_nodes_of_a_cluster_are_one_database() {
     );
     let s = Sandbox::on(Database::on(&nodes[0]));
     s.duly(["migrate"]).output();
+    nodes[2].catch_up();
     nodes[2].kill();
     s.set_jobs("jobs:\n  job: {command: ['true']}\n");
     s.duly(["start", "job"]).stdout("1\n").status(0);

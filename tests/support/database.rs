@@ -87,8 +87,7 @@ impl Database {
              GRANT ALL ON {name}.* TO {name}@'%'"
         ));
         for node in server.nodes().skip(1) {
-            // A query that waits until all that was done before has come to this node.
-            node.administrator().sql("SET SESSION wsrep_sync_wait = 15; SELECT COUNT(*) FROM mysql.user");
+            node.catch_up();
         }
         database
     }

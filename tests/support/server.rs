@@ -254,6 +254,14 @@ impl Server {
         File::create(&log).expect("emptying the server's log");
     }
 
+    /// Waits until this node of a cluster has done all that was done before on any of them. One that is killed in the
+    /// midst of a change of the schema would ask for all data afterwards: Galera then marks its data as unsafe.
+    pub(crate) fn catch_up(&self) {
+        self.administrator().sql("SET SESSION wsrep_sync_wait = 15; SELECT COUNT(*) FROM mysql.user");
+        let private = self.private.as_ref().expect("only the nodes started here are of a cluster");
+        wait_until("the data of the node are safe", LIMIT, || private.is_of_a_cluster().is_ok());
+    }
+
     /// Shuts it down in good order (SIGTERM); its data stays for [`Server::start_again`].
     pub(crate) fn stop(&mut self) {
         self.end(Signal::TERM);
@@ -402,7 +410,8 @@ impl Private {
         shell_words::join(words)
     }
 
-    /// What is wrong with a node that would not know, if it were killed now, which cluster its data are of.
+    /// What is wrong with a node that would not know, if it were killed now, which cluster its data are of: one that has
+    /// just joined it, or that is changing the schema.
     fn is_of_a_cluster(&self) -> Result<(), String> {
         let Kind::Node(..) = &self.kind else { return Ok(()) };
         let state = fs::read_to_string(self.folder.join("data/grastate.dat")).unwrap_or_default();
