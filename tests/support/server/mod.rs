@@ -8,15 +8,13 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use std::{env, process, thread};
+use std::{env, thread};
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, MysqlConnection};
@@ -25,6 +23,14 @@ use url::Url;
 
 use super::database::{Backend, Session};
 use super::wait_until;
+
+mod galera;
+mod place;
+mod ports;
+
+use galera::{GALERA, first_alive, galera};
+use place::{find_program, id, new_folder, search_path, unprivileged};
+use ports::{free_port, free_ports};
 
 /// How long a server may take to answer or to end.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -422,7 +428,7 @@ impl Private {
     fn prepare(&self) {
         let Kind::Node(number, nodes) = &self.kind else { return };
         let script = self.folder.join("wsrep_sst_follow");
-        fs::write(&script, include_str!("../servers/wsrep_sst_follow")).expect("writing wsrep_sst_follow");
+        fs::write(&script, include_str!("../../servers/wsrep_sst_follow")).expect("writing wsrep_sst_follow");
         fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("making it executable");
         let state = self.folder.join("data/grastate.dat");
         if let (None, Ok(text)) = (first_alive(*number, nodes), fs::read_to_string(&state)) {
@@ -430,98 +436,4 @@ impl Private {
                 .expect("writing grastate.dat");
         }
     }
-}
-
-/// Galera's library, which Debian puts here.
-const GALERA: &str = "/usr/lib/galera/libgalera_smm.so";
-
-/// What makes a server a node of the cluster of `nodes`. It joins those that are there, or begins a cluster.
-fn galera(number: usize, nodes: &[(PathBuf, u16)]) -> Vec<String> {
-    let port = nodes[number].1;
-    let others: Vec<String> =
-        (0..nodes.len()).filter(|n| *n != number).map(|n| format!("127.0.0.1:{}", nodes[n].1)).collect();
-    let cluster = if first_alive(number, nodes).is_some() { others.join(",") } else { String::new() };
-    vec![
-        "--binlog-format=ROW".to_owned(),
-        "--innodb-autoinc-lock-mode=2".to_owned(),
-        "--wsrep-on=ON".to_owned(),
-        format!("--wsrep-provider={GALERA}"),
-        format!("--wsrep-cluster-name=duly-{}", nodes[0].1),
-        format!("--wsrep-node-address=127.0.0.1:{port}"),
-        format!("--wsrep-cluster-address=gcomm://{cluster}"),
-        "--wsrep-slave-threads=2".to_owned(),
-        "--wsrep-sst-method=follow".to_owned(),
-        // A node that is killed is given up soon.
-        format!(
-            "--wsrep-provider-options=base_port={port};gmcast.listen_addr=tcp://127.0.0.1:{port};ist.recv_addr=127.0.0.1:{};\
-             gcache.size=64M;evs.suspect_timeout=PT2S;evs.inactive_timeout=PT5S;evs.keepalive_period=PT0.5S;\
-             evs.inactive_check_period=PT0.5S",
-            port + 1
-        ),
-    ]
-}
-
-/// Another node that listens.
-fn first_alive(number: usize, nodes: &[(PathBuf, u16)]) -> Option<usize> {
-    (0..nodes.len())
-        .find(|n| *n != number && std::net::TcpStream::connect(("127.0.0.1", nodes[*n].1)).is_ok())
-}
-
-/// Where programs are looked for: also where Debian puts servers, which is not on every user's path.
-fn search_path() -> String {
-    format!("{}:/usr/local/sbin:/usr/sbin:/usr/libexec", env::var("PATH").unwrap_or_default())
-}
-
-/// Where a program is installed.
-fn find_program(name: &str) -> Option<PathBuf> {
-    env::split_paths(&search_path()).map(|folder| folder.join(name)).find(|path| path.is_file())
-}
-
-/// What `id` prints; `None` where there is no such user.
-fn id(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("id").args(arguments).output().expect("running id");
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// The user that a server runs as if the tests run as root, which MariaDB refuses to run as. Debian's package of the bare
-/// server, which starts no service, makes no user of its own.
-fn unprivileged() -> &'static str {
-    static USER: OnceLock<&str> = OnceLock::new();
-    USER.get_or_init(|| if id(&["-u", "mysql"]).is_some() { "mysql" } else { "nobody" })
-}
-
-/// A folder for a server: in memory where there is plenty (2 GiB), since nothing here has to survive the machine.
-fn new_folder() -> PathBuf {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let memory = Path::new("/dev/shm");
-    let plenty = rustix::fs::statvfs(memory).is_ok_and(|fs| fs.f_bavail * fs.f_frsize >= 2 << 30);
-    let parent = if plenty { memory.to_owned() } else { env::temp_dir() };
-    let folder =
-        parent.join(format!("duly-server-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-    fs::create_dir(&folder).unwrap_or_else(|err| panic!("creating {}: {err}", folder.display()));
-    if rustix::process::geteuid().is_root() {
-        // The server, running as another user, makes its socket here; nobody else can write here.
-        let user = id(&["-u", unprivileged()]).and_then(|number| number.parse().ok());
-        std::os::unix::fs::chown(&folder, user, None).expect("giving the folder to the server's user");
-    }
-    fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("setting the folder's mode");
-    folder
-}
-
-/// A port nobody listens on, below those that the kernel hands out to clients, so that it is still free after a restart;
-/// never the same twice, so that a server that is away for a while finds its own again.
-fn free_port() -> u16 {
-    free_ports(1)
-}
-
-/// The first of `count` such ports in a row.
-fn free_ports(count: u16) -> u16 {
-    static USED: Mutex<u16> = Mutex::new(0);
-    let mut used = USED.lock().unwrap_or_else(PoisonError::into_inner);
-    let first = 15_000 + u16::try_from(process::id() % 15_000).expect("less than 15,000");
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let port =
-        (first.max(*used + 1)..32_000).find(|port| (*port..port + count).all(is_free)).expect("a free port");
-    *used = port + count - 1;
-    port
 }
