@@ -36,9 +36,13 @@ const DUE: &str = "INSERT INTO duly_job (name, params) VALUES ('hello', '[\"from
      UPDATE duly_schedule SET mark_at = mark_at - INTERVAL 2 HOUR, next_at = next_at - INTERVAL 2 HOUR; \
      ANALYZE TABLE duly_job, duly_attempt, duly_output, duly_dependency";
 
+/// What a statement of a tick may have to read; the states that `FILL` makes have 900 rows or more.
+const DUE_AT_MOST: u64 = 300;
+
 /// One at a time: the log is the server's.
 static LOGGED: Mutex<()> = Mutex::new(());
 
+/// Seen failing with a condition on `run_at + INTERVAL 0 SECOND` in what promotes, which leaves only the state to the index.
 #[test]
 fn every_statement_of_a_tick_is_served_by_an_index_of_its_own() {
     let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
@@ -133,6 +137,12 @@ fn look(plan: &Value, is_sorted: bool, faults: &mut Vec<String>) {
         if !SMALL.contains(&table) && !is_made_up {
             if access == "ALL" || access == "index" || !parts.contains_key("key") {
                 faults.push(format!("{table} is read whole ({access})"));
+            }
+            // More rows than are due: of an index, only what picks a whole state is used.
+            let rows = parts.get("rows").or_else(|| parts.get("rows_examined_per_scan"));
+            let rows = rows.and_then(Value::as_u64).unwrap_or_default();
+            if rows > DUE_AT_MOST {
+                faults.push(format!("{rows} rows of {table} are read, by {}", parts["used_key_parts"]));
             }
             // The dependents of a few jobs may be put in order; a whole state of jobs may not.
             if table == "duly_job" && is_sorted {
