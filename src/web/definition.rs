@@ -101,11 +101,15 @@ fn next(definition: &Definition, now: DateTime<Utc>) -> Markup {
         @if let Some(times) = times.filter(|times| !times.is_empty()) {
             h2 { "Next" }
             div.scroll {
-                table {
-                    thead { tr { th { "UTC" } th { "By its own clock" } th { "From now" } } }
+                table.cards {
+                    thead { tr { th { "UTC" } th { "In its time zone" } th { "From now" } } }
                     tbody {
                         @for (at, local, zone) in times {
-                            tr { td { (time(Some(at))) } td { (local.format("%a %Y-%m-%d %H:%M:%S")) " " (zone) } td { (super::parts::distance(at, now)) } }
+                            tr {
+                                td data-label="UTC" { (time(Some(at))) }
+                                td data-label="In its time zone" { (local.format("%a %Y-%m-%d %H:%M:%S")) " " (zone) }
+                                td data-label="From now" { (super::parts::distance(at, now)) }
+                            }
                         }
                     }
                 }
@@ -169,15 +173,15 @@ fn table(jobs: &[Job]) -> Markup {
     html! {
         div.scroll {
             table.cards {
-                thead { tr { th.number { "Id" } th { "State" } th { "Given" } th { "Began" } th.number { "Took" } th { "Result" } } }
+                thead { tr { th.number { "Id" } th { "State" } th { "Parameters" } th { "Started" } th.number { "Duration" } th { "Result" } } }
                 tbody {
                     @for job in jobs.iter().take(15) {
                         tr {
                             td.number data-label="Id" { (job_link(job.id)) }
                             td data-label="State" { (job_state(job)) }
-                            td data-label="Given" { @if let Some(given) = particulars(job) { (given) } }
-                            td data-label="Began" { (time(job.started_at)) }
-                            td.number data-label="Took" { (took(job.duration_ms)) }
+                            td data-label="Parameters" { @if let Some(given) = particulars(job) { (given) } }
+                            td data-label="Started" { (time(job.started_at)) }
+                            td.number data-label="Duration" { (took(job.duration_ms)) }
                             td data-label="Result" { (result(job)) }
                         }
                     }

@@ -41,7 +41,7 @@ pub(super) async fn show(State(site): State<Arc<Site>>, visit: Visit) -> Result<
             div.scroll {
                 table.cards.definitions {
                     thead {
-                        tr { th { "Name" } th { "Schedule" } th { "Next (UTC)" } th { "Last results, newest first" } th.number { "Took" } th { span.unseen { "Actions" } } }
+                        tr { th { "Name" } th { "Schedule" } th { "Next (UTC)" } th { "Last results, newest first" } th.number { "Duration" } th { span.unseen { "Actions" } } }
                     }
                     tbody {
                         @for definition in own(&config) {
@@ -83,7 +83,7 @@ fn row(
             td data-label="Schedule" { (schedule(definition)) }
             td data-label="Next" { @if next.is_some() { (time_and_distance(next, now)) } @else { span.faint { "–" } } }
             td data-label="Last results" { (results(strip)) }
-            td.number data-label="Took" { (took(last.and_then(|job| job.duration_ms))) }
+            td.number data-label="Duration" { (took(last.and_then(|job| job.duration_ms))) }
             td.actions {
                 @if visit.may_change() { (button(visit, "/start", "", "Start", &[("name", &definition.name)])) }
             }

@@ -148,12 +148,12 @@ fn facts(seen: &Seen, config: &Config) -> Markup {
         section.card id="facts" data-live="" aria-label="Facts" {
             @if let Some(reason) = &job.reason { p.reason { (harmless(reason)) } }
             dl.facts {
-                @if let Some(label) = label { div { dt { "What" } dd { (label) } } }
-                @if let Some(particulars) = particulars(job) { div { dt { "Given" } dd { code { (particulars) } } } }
+                @if let Some(label) = label { div { dt { "Label" } dd { (label) } } }
+                @if let Some(particulars) = particulars(job) { div { dt { "Parameters" } dd { code { (particulars) } } } }
                 div { dt { "Queue" } dd { (job.queue.as_deref().unwrap_or("–")) ", priority " (job.priority.unwrap_or(0)) } }
                 div { dt { "Attempts" } dd { (job.attempts) " of " (most) } }
                 @if let Some(at) = job.scheduled_for { div { dt { "Scheduled for" } dd { (time(Some(at))) } } }
-                div { dt { "Put in" } dd { (time_and_distance(job.created_at, seen.now)) } }
+                div { dt { "Created" } dd { (time_and_distance(job.created_at, seen.now)) } }
                 @if !job.state.is_ended() && job.started_at.is_none() {
                     div { dt { "Not before" } dd { (time_and_distance(job.run_at, seen.now)) } }
                 }
@@ -161,14 +161,14 @@ fn facts(seen: &Seen, config: &Config) -> Markup {
                     div { dt { "Started" } dd { (time_and_distance(job.started_at, seen.now)) " on " (job.host.as_deref().unwrap_or("–")) } }
                 }
                 @if job.state == JobState::Delayed && job.started_at.is_some() {
-                    div { dt { "Again" } dd { (time_and_distance(job.run_at, seen.now)) } }
+                    div { dt { "Next attempt" } dd { (time_and_distance(job.run_at, seen.now)) } }
                 }
                 @if job.finished_at.is_some() {
-                    div { dt { "Ended" } dd { (time_and_distance(job.finished_at, seen.now)) } }
-                    div { dt { "Took" } dd { (took(job.duration_ms)) } }
+                    div { dt { "Finished" } dd { (time_and_distance(job.finished_at, seen.now)) } }
+                    div { dt { "Duration" } dd { (took(job.duration_ms)) } }
                 }
-                @if let Some(root) = job.root_id { div { dt { "Part of" } dd { "job " (job_link(root)) } } }
-                @if let Some(old) = job.retry_of { div { dt { "Repeats" } dd { "job " (job_link(old)) } } }
+                @if let Some(root) = job.root_id { div { dt { "Child of" } dd { "job " (job_link(root)) } } }
+                @if let Some(old) = job.retry_of { div { dt { "Retry of" } dd { "job " (job_link(old)) } } }
             }
         }
     }
@@ -200,14 +200,14 @@ fn attempts(seen: &Seen) -> Markup {
                 h2 { "Attempts" }
                 div.scroll {
                     table.cards {
-                        thead { tr { th.number { "Nr" } th { "How it ended" } th { "Began" } th.number { "Took" } th { "Host" } th { "Output" } } }
+                        thead { tr { th.number { "Attempt" } th { "Outcome" } th { "Started" } th.number { "Duration" } th { "Host" } th { "Output" } } }
                         tbody {
                             @for attempt in seen.attempts.iter().rev() {
                                 tr {
-                                    td.number data-label="Nr" { (attempt.attempt) }
-                                    td data-label="How it ended" { (ended(attempt)) }
-                                    td data-label="Began" { (time(attempt.started_at)) }
-                                    td.number data-label="Took" { (took(attempt.duration_ms)) }
+                                    td.number data-label="Attempt" { (attempt.attempt) }
+                                    td data-label="Outcome" { (ended(attempt)) }
+                                    td data-label="Started" { (time(attempt.started_at)) }
+                                    td.number data-label="Duration" { (took(attempt.duration_ms)) }
                                     td data-label="Host" { (attempt.host.as_deref().unwrap_or("–")) }
                                     td data-label="Output" {
                                         a href=(format!("/job/{}?output={}#printed", job.id, attempt.fence)) { "show" }
@@ -239,7 +239,7 @@ fn graph_card(seen: &Seen) -> Markup {
     html! {
         @if seen.around.jobs.len() > 1 {
             section.card id="graph" data-live="" {
-                h2 { "What waits for what" }
+                h2 { "Dependencies" }
                 (graph::draw(&seen.around, seen.job.id))
                 @if seen.around.is_cut { p.faint { "There are more than are drawn." } }
             }
@@ -252,18 +252,18 @@ fn children(seen: &Seen) -> Markup {
     html! {
         @if total > 0 {
             section.card id="children" data-live="" {
-                h2 { "Its " (total) " parts" }
+                h2 { (total) @if total == 1 { " child job" } @else { " child jobs" } }
                 p.counts { @for (kind, number) in &seen.child_counts { span.count { (number) " " (state(*kind)) } } }
                 div.scroll {
                     table.cards {
-                        thead { tr { th.number { "Id" } th { "Job" } th { "State" } th.number { "Took" } th { "Result" } } }
+                        thead { tr { th.number { "Id" } th { "Job" } th { "State" } th.number { "Duration" } th { "Result" } } }
                         tbody {
                             @for child in &seen.children {
                                 tr {
                                     td.number data-label="Id" { (job_link(child.id)) }
                                     td data-label="Job" { (name_link(&child.name)) @if let Some(given) = particulars(child) { span.sub { (given) } } }
                                     td data-label="State" { (job_state(child)) }
-                                    td.number data-label="Took" { (took(child.duration_ms)) }
+                                    td.number data-label="Duration" { (took(child.duration_ms)) }
                                     td data-label="Result" { (result(child)) }
                                 }
                             }

@@ -17,7 +17,7 @@ const PAGES: [(&str, &str); 7] = [
     ("/statistics", "Statistics"),
     ("/lost-orders", "Lost orders"),
     ("/sessions", "Sessions"),
-    ("/trail", "Trail"),
+    ("/trail", "Audit trail"),
 ];
 
 /// How often a page fetches itself, in seconds.
@@ -64,7 +64,7 @@ pub(super) fn page(site: &Site, visit: &Visit, title: &str, every: u32, body: &M
         html lang="en" {
             (head(title))
             body data-refresh=(every) {
-                a.skip href="#content" { "To the content" }
+                a.skip href="#content" { "Skip to content" }
                 header.top {
                     (brand())
                     nav aria-label="Pages" {

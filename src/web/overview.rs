@@ -211,11 +211,12 @@ fn states(asked: &Asked, counts: &[(JobState, i64)]) -> Markup {
         nav.states id="states" data-live="" aria-label="States" {
             a href=(to(None)) aria-current=[asked.state.is_none().then_some("true")] { "All" }
             @for (state, number) in counts {
-                a class=(format!("state {state}")) href=(to(Some(*state))) aria-current=[(asked.state == Some(*state)).then_some("true")]
+                a class=(format!("state {state}{}", if *number == 0 { " none" } else { "" })) href=(to(Some(*state))) aria-current=[(asked.state == Some(*state)).then_some("true")]
                     title=[state.is_ended().then_some("within the last day")] {
                     (icon::of(*state)) (state) " " b { (count(*number)) }
                 }
             }
+            span.faint { "ended: last 24 h" }
         }
     }
 }
@@ -234,7 +235,7 @@ fn filters(asked: &Asked, config: &Config) -> Markup {
                 option value="" { "Any queue" }
                 @for queue in &config.queues { option value=(queue) selected[asked.queue.as_ref() == Some(queue)] { (queue) } }
             }
-            label.unseen for="age" { "Put in within" }
+            label.unseen for="age" { "Created within" }
             select id="age" name="age" {
                 option value="" { "Any time" }
                 @for (age, words, _) in AGES { option value=(age) selected[asked.age == Some(age)] { (words) } }
@@ -254,7 +255,7 @@ fn table(visit: &Visit, asked: &Asked, seen: &Seen) -> Markup {
                     tr {
                         th.plus { span.unseen { "Open" } }
                         th.number { "Id" } th { "Job" } th { "State" } th { "Queue" } th.number { "Attempt" } th { "When" }
-                        th.number { "Took" } th { "Result" }
+                        th.number { "Duration" } th { "Result" }
                     }
                 }
                 tbody {
@@ -296,14 +297,14 @@ fn row(asked: &Asked, job: &Job) -> Markup {
             td.number data-label="Id" { (job_link(job.id)) }
             td.what data-label="Job" {
                 (name_link(&job.name))
-                @if let Some(root) = job.root_id { " " span.tag { "part of " (job_link(root)) } }
+                @if let Some(root) = job.root_id { " " span.tag { "child of " (job_link(root)) } }
                 @if let Some(particulars) = particulars(job) { span.sub title=(particulars) { (particulars) } }
             }
             td data-label="State" { (job_state(job)) }
             td data-label="Queue" { (job.queue.as_deref().unwrap_or("–")) }
             td.number data-label="Attempt" { (job.attempts) "/" @if let Some(most) = job.max_attempts { (most) } @else { "–" } }
             td.when data-label="When" { (time(at)) }
-            td.number data-label="Took" { (took(job.duration_ms)) }
+            td.number data-label="Duration" { (took(job.duration_ms)) }
             td.result data-label="Result" { (result(job)) }
         }
     }

@@ -25,8 +25,7 @@ pub(super) fn time(at: Option<DateTime<Utc>>) -> Markup {
 /// A time beside how far away it is: `in 5m 0s`, `2h 3m ago`.
 pub(super) fn time_and_distance(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Markup {
     html! {
-        (time(at))
-        @if let Some(at) = at { " " span.faint { (distance(at, now)) } }
+        span { (time(at)) @if let Some(at) = at { " " span.faint { (distance(at, now)) } } }
     }
 }
 

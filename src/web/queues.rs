@@ -49,7 +49,7 @@ pub(super) async fn show(State(site): State<Arc<Site>>, visit: Visit) -> Result<
         section.card id="pauses" data-live="" { (pauses(&visit, &seen)) }
         section.card id="queues" data-live="" { h2 { "Queues" } (queues_table(&config, &seen)) }
         section.card id="hosts" data-live="" { h2 { "Hosts" } (hosts(&seen)) }
-        section.card id="running" data-live="" { h2 { "What runs" } (running(&config, &seen)) }
+        section.card id="running" data-live="" { h2 { "Running" } (running(&config, &seen)) }
         @if visit.may_change() { (pause_form(&visit, &config)) }
     };
     Ok(layout::page(&site, &visit, "Queues", REFRESH, &body))
@@ -94,7 +94,7 @@ fn queues_table(config: &Config, seen: &Seen) -> Markup {
                             td.number data-label="Running" { (running) }
                             td data-label="Limit" {
                                 @match config.queue_limits.get(&load.queue) {
-                                    Some(limit) => { meter min="0" max=(limit) value=(running) { (running) } " " (running) " of " (limit) },
+                                    Some(limit) => span { meter min="0" max=(limit) value=(running) { (running) } " " (running) " of " (limit) },
                                     None => span.faint { "none" },
                                 }
                             }

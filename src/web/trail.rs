@@ -28,7 +28,7 @@ pub(super) async fn show(
     let has_more = deeds.len() > ROWS;
     deeds.truncate(ROWS);
     let body = html! {
-        div.title { h1 { "Trail" } p.faint { "What people did here and by the command line" } }
+        div.title { h1 { "Audit trail" } p.faint { "What people did here and by the command line" } }
         section.card id="trail" data-live="" {
             (table(&deeds))
             @if deeds.is_empty() { p.faint { "Nobody has done anything yet." } }
@@ -40,7 +40,7 @@ pub(super) async fn show(
             }
         }
     };
-    Ok(layout::page(&site, &visit, "Trail", REFRESH, &body))
+    Ok(layout::page(&site, &visit, "Audit trail", REFRESH, &body))
 }
 
 pub(super) fn table(deeds: &[AuditRow]) -> Markup {
@@ -72,8 +72,10 @@ fn subject(text: &str) -> Markup {
     let (before, id) =
         text.rsplit_once("job ").map_or(("", None), |(before, id)| (before, id.parse::<i64>().ok()));
     html! {
-        @if let Some(id) = id { (before) "job " (job_link(id)) }
-        @else if let Some(name) = text.strip_prefix("definition ") { "definition " (name_link(name)) }
-        @else { (harmless(text)) }
+        span {
+            @if let Some(id) = id { (before) "job " (job_link(id)) }
+            @else if let Some(name) = text.strip_prefix("definition ") { "definition " (name_link(name)) }
+            @else { (harmless(text)) }
+        }
     }
 }

@@ -45,7 +45,7 @@ fn fill(s: &Sandbox) {
     let now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')";
     rows.push_str(&format!(
         "INSERT INTO duly_job (name, params, state, queue, priority, run_at, created_at, started_at, max_attempts, attempts, host, progress, progress_text, owner, fence, lease_until, children, children_ended) \
-         VALUES ('import_feed', '[\"--shop=fr\"]', 'running', 'default', 0, {now}, {now}, {now}, 3, 1, 'web1', 42, 'reading page 4 of 10', 'x', 1, '2099-01-01 00:00:00.000000', 3, 1);\
+         VALUES ('import_feed', '[\"--shop=fr\"]', 'running', 'default', 0, {now}, {now}, {now}, 3, 1, 'web1', 42, 'reading page 4 of 10', 'x', 1, strftime('%Y-%m-%d %H:%M:%f000', 'now', '+59 seconds'), 3, 1);\
          INSERT INTO duly_output (job_id, fence, body, updated_at) SELECT MAX(id), 1, 'page 1: 500 products read' || char(10) || 'page 2: 500 products read' || char(10) || 'page 3: 498 products read, 2 left out' || char(10), {now} FROM duly_job;\
          INSERT INTO duly_output (job_id, fence, body, updated_at) VALUES (302, 1, 'page 1: 500 products read' || char(10) || 'page 2: 500 products read' || char(10) || 'imported 1000 products' || char(10), {now});\
          INSERT INTO duly_session_stat (measured_at, active_5m, active_30m, active_24h, total) \
