@@ -46,20 +46,19 @@ impl Fields {
         Ok(fields)
     }
 
-    /// The value of a field; `None` where it is not there or empty.
+    /// The value of a field, without blanks around it; `None` where it is not there or empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        let value = self.0.iter().find(|(key, _)| key == name)?;
-        Some(value.1.trim()).filter(|value| !value.is_empty())
+        self.as_typed(name).map(str::trim).filter(|value| !value.is_empty())
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(key, _)| key == name)
+    /// The value of a field to the letter.
+    pub(super) fn as_typed(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// One value for each line of a field.
     fn lines(&self, name: &str) -> Option<Vec<String>> {
-        let value = &self.0.iter().find(|(key, _)| key == name)?.1;
-        Some(value.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect())
+        Some(self.as_typed(name)?.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect())
     }
 }
 
@@ -117,7 +116,7 @@ pub(super) async fn cancel(
     sent: Sent,
 ) -> Result<Response, Problem> {
     let fields = Fields::of(&site, &visit, sent)?;
-    let (who, kill) = (visit.name(), fields.has("kill"));
+    let (who, kill) = (visit.name(), fields.as_typed("kill").is_some());
     let change = site.database.change(move |store| {
         let done = store.cancel_with_children(id, &format!("cancelled by {who} on the web page"), kill)?;
         if matches!(done, Cancelled::Now | Cancelled::Requested) {

@@ -63,7 +63,7 @@ pub(super) async fn sign_in(
     sent: Sent,
 ) -> Result<Response, Problem> {
     let fields = Fields::of(&site, &visit, sent)?;
-    let (name, password) = (fields.get("name").unwrap_or(""), fields.get("password").unwrap_or(""));
+    let (name, password) = (fields.get("name").unwrap_or(""), fields.as_typed("password").unwrap_or(""));
     let address = visit.address.to_string();
     if let Some(wait) = site.throttle.wait(&address, name, Instant::now()) {
         return Ok(too_many(&site, &visit, wait));
