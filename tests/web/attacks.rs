@@ -14,7 +14,7 @@ fn open_page() -> (Sandbox, Page) {
     (s, page)
 }
 
-/// Meant to fail with `is_own_form` true, and with `require_own_origin` taken out.
+/// Seen failing with `is_own_form` true, and with `require_own_origin` taken out.
 #[test]
 fn a_form_of_another_site_does_nothing() {
     let (s, page) = open_page();
@@ -55,7 +55,7 @@ fn a_form_of_another_site_does_nothing() {
     assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job"), "1");
 }
 
-/// Meant to fail with the check of the host, and that of forwarded requests, taken out.
+/// Seen failing with the check of the host, and that of forwarded requests, taken out.
 #[test]
 fn a_name_that_somebody_else_made_lead_here_is_not_answered_to() {
     let (_s, page) = open_page();
@@ -66,7 +66,7 @@ fn a_name_that_somebody_else_made_lead_here_is_not_answered_to() {
     assert_eq!(Client::new(&page.address).with("X-Forwarded-For", "10.0.0.1").get("/").status, 403);
 }
 
-/// Meant to fail with `PreEscaped` around the output, and with `harmless` left out.
+/// Seen failing with `PreEscaped` around the output, and with `harmless` left out.
 #[test]
 fn what_jobs_say_is_shown_and_not_obeyed() {
     let (s, page) = open_page();
@@ -116,7 +116,7 @@ fn what_jobs_say_is_shown_and_not_obeyed() {
     );
 }
 
-/// Meant to fail with a limit of a megabyte for forms.
+/// Seen failing with a limit of a megabyte for forms.
 #[test]
 fn what_is_too_large_or_makes_no_sense_is_refused() {
     let (s, page) = open_page();
@@ -148,7 +148,7 @@ fn what_is_too_large_or_makes_no_sense_is_refused() {
     assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job"), "0");
 }
 
-/// Meant to fail without the time limit on a request's head.
+/// Seen failing without the time limit on a request's head.
 #[test]
 fn who_dawdles_is_cut_off_and_holds_nobody_up() {
     let (_s, page) = open_page();
@@ -167,7 +167,7 @@ fn who_dawdles_is_cut_off_and_holds_nobody_up() {
     }
 }
 
-/// Meant to fail with a pool that waits for ever.
+/// Seen failing with a pool that keeps connections that are lost.
 #[test]
 fn a_database_that_is_away_gives_a_page_that_says_so() {
     let mut server = crate::support::Server::start();

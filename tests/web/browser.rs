@@ -148,6 +148,26 @@ impl Browser {
         self.within(&format!("/element/{element}/value"), &json!({"text": text}));
     }
 
+    /// A key by itself, given with its number and, where it types something, that.
+    #[track_caller]
+    pub(crate) fn press(&self, (key, number, text): (&str, u32, &str)) {
+        for kind in ["keyDown", "keyUp"] {
+            let event =
+                json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": number, "text": text});
+            self.devtools("Input.dispatchKeyEvent", &event);
+        }
+    }
+
+    /// Moves the mouse over the first element.
+    #[track_caller]
+    pub(crate) fn point_at(&self, selector: &str) {
+        let place = self.ask(&format!(
+            "(({{x, y}}) => ({{x: x + 3, y: y + 3}}))(document.querySelector({selector:?}).getBoundingClientRect())"
+        ));
+        let event = json!({"type": "mouseMoved", "x": place["x"], "y": place["y"]});
+        self.devtools("Input.dispatchMouseEvent", &event);
+    }
+
     /// A command of Chromium's own protocol.
     #[track_caller]
     pub(crate) fn devtools(&self, command: &str, parameters: &Value) -> Value {

@@ -5,7 +5,7 @@ use super::{JOBS, SOON, serve};
 use crate::support::{Sandbox, on_every_database, wait_until};
 
 on_every_database! {
-    /// Meant to fail with `NewJob::again` making a job of its definition alone, and with nothing noted in the trail.
+    /// Seen failing with `NewJob::again` making a job of its definition alone, and with nothing noted in the trail.
     fn jobs_are_started_retried_cancelled_and_all_is_recorded(s: Sandbox) {
         let s = s.jobs(JOBS);
         let page = serve(&s);
@@ -83,7 +83,7 @@ on_every_database! {
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'cancelled'"), "2");
     }
 
-    /// Meant to fail without the call of `store.pause`.
+    /// Seen failing without the call of `store.pause`.
     fn a_pause_holds_jobs_back_until_it_is_ended(s: Sandbox) {
         let s = s.jobs(JOBS);
         let page = serve(&s);
@@ -103,7 +103,7 @@ on_every_database! {
         assert!(client.get("/queues").body.contains("`soon` is not a length of time"));
     }
 
-    /// Meant to fail with pages made by OFFSET: what arrives between them moves rows over their edge.
+    /// Seen failing with pages that begin at the row before. By OFFSET, what arrives between them would move rows over their edge.
     fn pages_go_on_behind_a_job_while_others_arrive(s: Sandbox) {
         let s = s.jobs(JOBS);
         let lines: String = (0..120).map(|at| format!("{{\"name\": \"greet\", \"params\": [\"n{at}\"]}}\n")).collect();
@@ -137,7 +137,7 @@ on_every_database! {
         assert!(client.get("/?q=33").body.contains("row-33\""));
     }
 
-    /// Meant to fail with the buttons of an order that does not let itself be sent.
+    /// Seen failing with a confirmed order that lets itself be sent.
     fn lost_orders_are_sent_again_and_taken_out(s: Sandbox) {
         let s = s.jobs(
             "lost_orders: {send: {command: [sh, -c, 'cat >> sent; echo E-1']}}\njobs: {greet: {command: [\"true\"]}}",
@@ -160,7 +160,7 @@ on_every_database! {
     }
 }
 
-/// Meant to fail with the configuration of the start alone.
+/// Seen failing with the configuration of the start alone.
 #[test]
 fn the_page_goes_by_the_file_as_it_is_now_and_says_when_it_has_a_mistake() {
     let s = Sandbox::new(crate::support::Backend::Sqlite).jobs(JOBS);
@@ -173,7 +173,7 @@ fn the_page_goes_by_the_file_as_it_is_now_and_says_when_it_has_a_mistake() {
     assert!(client.get("/definitions").body.contains("fresh"));
 }
 
-/// Meant to fail with a page that waits for what the browser keeps open.
+/// Seen failing with an hour's wait before what the browser keeps open is closed.
 #[test]
 fn the_page_stops_in_good_order() {
     let s = Sandbox::new(crate::support::Backend::Sqlite).jobs(JOBS);

@@ -79,7 +79,7 @@ const PALE: &str = "(() => {
   return [...found];
 })()";
 
-/// Meant to fail with a table that does not scroll in its own box, and with grey on grey.
+/// Seen failing with a table that does not scroll in its own box, with states in one line, and with grey on grey.
 #[test]
 fn every_page_looks_right_light_and_dark_wide_and_narrow() {
     let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);
@@ -114,8 +114,9 @@ fn every_page_looks_right_light_and_dark_wide_and_narrow() {
             );
             for (name, path) in pages {
                 browser.open(&format!("http://{}{path}", page.address));
-                let overflow = browser.ask("document.documentElement.scrollWidth - innerWidth");
-                assert!(overflow.as_i64() <= Some(0), "{name} is {overflow} wider than a {form} window");
+                // Not `innerWidth`: a phone's browser makes that as wide as the page.
+                let needed = browser.ask("document.documentElement.scrollWidth");
+                assert!(needed.as_i64() <= Some(width), "{name} needs {needed} of a {form} window's {width}");
                 assert_eq!(browser.ask(PALE), json!([]), "{name}, {scheme}");
                 browser.photograph(&folder.join(format!("{name}-{scheme}-{form}.png")));
             }

@@ -17,7 +17,7 @@ fn with_users() -> (Sandbox, Page) {
     (s, page)
 }
 
-/// Meant to fail with the page shown to whoever has no role.
+/// Seen failing with the page shown to whoever has no role.
 #[test]
 fn nothing_is_shown_or_done_before_sign_in() {
     let (s, page) = with_users();
@@ -48,7 +48,7 @@ fn nothing_is_shown_or_done_before_sign_in() {
     assert_eq!(s.database().value("SELECT who FROM duly_audit"), "anna");
 }
 
-/// Meant to fail without the comparison of roles in the guard.
+/// Seen failing without the comparison of roles in the guard.
 #[test]
 fn a_viewer_sees_all_and_changes_nothing() {
     let (s, page) = with_users();
@@ -73,7 +73,7 @@ fn a_viewer_sees_all_and_changes_nothing() {
     assert_eq!(s.database().value("SELECT state FROM duly_job"), "pending");
 }
 
-/// Meant to fail with the session that the browser brought along signed in.
+/// Seen failing with the session that the browser brought along signed in.
 #[test]
 fn a_session_that_was_put_on_somebody_is_not_signed_in() {
     let (_s, page) = with_users();
@@ -92,7 +92,7 @@ fn a_session_that_was_put_on_somebody_is_not_signed_in() {
     assert_eq!(late.get("/").status, 303, "what was signed out is over");
 }
 
-/// Meant to fail without the throttle.
+/// Seen failing without the throttle.
 #[test]
 fn whoever_guesses_has_to_wait() {
     let (_s, page) = with_users();
@@ -102,7 +102,7 @@ fn whoever_guesses_has_to_wait() {
     assert!(!client.sign_in("anna", "x").header("retry-after").is_empty());
 }
 
-/// Meant to fail with the header of any address, and with one of two headers.
+/// Seen failing with the header of any address, and with one of two headers.
 #[test]
 fn a_proxys_word_counts_from_its_address_only() {
     let from = |from: &str| {
@@ -123,7 +123,7 @@ fn a_proxys_word_counts_from_its_address_only() {
     assert_eq!(Client::new(&other.address).with("X-Remote-User", "anna").get("/").status, 303);
 }
 
-/// Meant to fail with the refusal taken out.
+/// Seen failing with the refusal taken out.
 #[test]
 fn an_open_page_listens_on_loopback_only() {
     let s = Sandbox::new(Backend::Sqlite).jobs(JOBS);
