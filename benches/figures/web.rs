@@ -13,6 +13,9 @@ use super::report::{Figure, Report, median};
 const VIEWERS: u32 = 50;
 const REFRESH: Duration = Duration::from_secs(10);
 
+/// How many times the jobs of another drain: it takes about as long as all viewers need to refresh once.
+const LONGER: usize = 8;
+
 /// What they look at.
 const PAGES: [&str; 5] = ["/", "/?state=failed", "/?name=job7", "/statistics", "/queues"];
 
@@ -28,8 +31,8 @@ impl Bench {
         let alone = self.pages(&address, 10);
         let (mut quiet, mut watched, mut times) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.scale.drains {
-            quiet.push(self.ground.drained(self.scale.jobs));
-            let (rate, seen) = self.with_viewers(&address, || self.ground.drained(self.scale.jobs));
+            quiet.push(self.ground.drained(LONGER * self.scale.jobs));
+            let (rate, seen) = self.with_viewers(&address, || self.ground.drained(LONGER * self.scale.jobs));
             watched.push(rate);
             times.extend(seen);
         }

@@ -1,6 +1,5 @@
 //! A real Chromium without a screen, driven by WebDriver.
 
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
@@ -13,9 +12,28 @@ use tempfile::TempDir;
 use super::SOON;
 use crate::support::wait_until;
 
-/// A browser with one window. It ends with the value.
+/// What the guardian does, with the folder `$1`: it starts the driver; when the pipe closes, which only this process holds, it
+/// ends the driver and the browser, which would outlive a driver that is killed.
+const GUARDIAN: &str = r#"
+HOME=$1 TMPDIR=$1 chromedriver --port=0 >"$1/driver" 2>&1 &
+read -r _
+kill -s KILL $!
+while
+    lives=
+    for process in /proc/[0-9]*
+    do
+        ! grep -qsF -- "--user-data-dir=$1/profile" "$process/cmdline" || { lives=1; kill -s KILL "${process#/proc/}"; }
+    done
+    [ -n "$lives" ]
+do
+    sleep 0.05
+done
+rm -rf "$1"
+"#;
+
+/// A browser with one window. It ends with the value, or with the tests.
 pub(crate) struct Browser {
-    driver: Child,
+    guardian: Child,
     port: u16,
     session: String,
     _folder: TempDir,
@@ -26,17 +44,16 @@ impl Browser {
     pub(crate) fn start() -> Browser {
         let folder = tempfile::tempdir().expect("a folder");
         let said = folder.path().join("driver");
-        let log = File::create(&said).expect("a file");
-        // It dies with the tests, and Chromium with it.
-        let driver = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "chromedriver", "--port=0"])
-            .env("HOME", folder.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file"))
-            .stderr(log)
+        let guardian = Command::new("sh")
+            .args(["-c", GUARDIAN, "guardian"])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
-            .expect("starting chromedriver: `make test` installs it, or `apt-get install chromium chromium-driver`");
+            .expect("starting sh");
         let mut port = 0;
+        // `make test` installs it, or `apt-get install chromium chromium-driver`.
         wait_until("chromedriver listens", SOON, || {
             let text = std::fs::read_to_string(&said).unwrap_or_default();
             port = text
@@ -46,7 +63,7 @@ impl Browser {
                 .unwrap_or(0);
             text.contains("successfully") && port != 0
         });
-        let mut browser = Browser { driver, port, session: String::new(), _folder: folder };
+        let mut browser = Browser { guardian, port, session: String::new(), _folder: folder };
         let profile = format!("--user-data-dir={}", browser._folder.path().join("profile").display());
         let arguments = [
             "--headless",
@@ -203,11 +220,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if !self.session.is_empty() && !std::thread::panicking() {
-            self.call("DELETE", &format!("/session/{}", self.session), &Value::Null);
-        }
-        drop(self.driver.kill());
-        drop(self.driver.wait());
+        drop(self.guardian.stdin.take());
+        drop(self.guardian.wait());
     }
 }
 
