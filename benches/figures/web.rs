@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Bench;
@@ -28,7 +28,7 @@ impl Bench {
             self.server.fill(jobs, "1 DAY", 0, 0);
         }
         let (mut page, address) = self.serve();
-        let alone = self.pages(&address, 10);
+        let alone = PAGES.map(|page| (0..10).map(|_| get(&address, page)).collect());
         let (mut quiet, mut watched, mut times) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.scale.drains {
             quiet.push(self.ground.drained(LONGER * self.scale.jobs));
@@ -46,12 +46,12 @@ impl Bench {
             "≥ 0.95",
         ));
         report.note(format!(
-            "Pages of `duly web` with {jobs} ended jobs, medians: alone {}; with {VIEWERS} viewers and a drain {:.1} ms, the slowest of {} {:.0} ms \
+            "Pages of `duly web` with {jobs} ended jobs, medians: alone {}; with {VIEWERS} viewers and a drain {}, the slowest of {} {:.0} ms \
              (the target is 100 ms at the median).",
-            alone.join(", "),
-            median(&times),
+            medians(alone),
+            medians((0..PAGES.len()).map(|page| times.iter().filter(|(seen, _)| *seen == page).map(|(_, taken)| *taken).collect())),
             times.len(),
-            times.iter().copied().fold(0.0, f64::max)
+            times.iter().map(|(_, taken)| *taken).fold(0.0, f64::max)
         ));
     }
 
@@ -63,43 +63,44 @@ impl Bench {
         (page, line.trim().trim_start_matches("http://").trim_end_matches('/').to_owned())
     }
 
-    /// Each page by itself.
-    fn pages(&self, address: &str, count: usize) -> Vec<String> {
-        PAGES
-            .iter()
-            .map(|page| {
-                let taken: Vec<f64> = (0..count).map(|_| get(address, page)).collect();
-                format!("`{page}` {:.1} ms", median(&taken))
-            })
-            .collect()
-    }
-
-    /// What `work` gives while they look on, and how long their pages took, in milliseconds.
-    fn with_viewers<T>(&self, address: &str, work: impl FnOnce() -> T) -> (T, Vec<f64>) {
-        let is_over = AtomicBool::new(false);
+    /// What `work` gives while they look on; which pages they saw, and how long each took in milliseconds.
+    fn with_viewers<T>(&self, address: &str, work: impl FnOnce() -> T) -> (T, Vec<(usize, f64)>) {
+        let (is_over, over) = (Mutex::new(false), Condvar::new());
         std::thread::scope(|scope| {
             let viewers: Vec<_> = (0..VIEWERS)
                 .map(|number| {
-                    let is_over = &is_over;
+                    let (is_over, over) = (&is_over, &over);
                     scope.spawn(move || {
                         let mut times = Vec::new();
+                        let page = number as usize % PAGES.len();
                         let mut next = Instant::now() + REFRESH * number / VIEWERS;
-                        while !is_over.load(Ordering::Relaxed) {
-                            if next <= Instant::now() {
-                                times.push(get(address, PAGES[number as usize % PAGES.len()]));
-                                next += REFRESH;
+                        loop {
+                            // Asleep until it is time: fifty that look at the clock would cost more than the page.
+                            let left = next.saturating_duration_since(Instant::now());
+                            let told = is_over.lock().unwrap();
+                            let (told, _) = over.wait_timeout_while(told, left, |is_over| !*is_over).unwrap();
+                            if *told {
+                                return times;
                             }
-                            std::thread::sleep(Duration::from_millis(20));
+                            drop(told);
+                            times.push((page, get(address, PAGES[page])));
+                            next += REFRESH;
                         }
-                        times
                     })
                 })
                 .collect();
             let done = work();
-            is_over.store(true, Ordering::Relaxed);
+            *is_over.lock().unwrap() = true;
+            over.notify_all();
             (done, viewers.into_iter().flat_map(|viewer| viewer.join().unwrap()).collect())
         })
     }
+}
+
+/// The median of the times of each page, in words.
+fn medians(times: impl IntoIterator<Item = Vec<f64>>) -> String {
+    let each = PAGES.iter().zip(times).map(|(page, times)| format!("`{page}` {:.1} ms", median(&times)));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// Fetches a page; how long that took, in milliseconds.
