@@ -117,7 +117,7 @@ proptest! {
     }
 }
 
-/// Meant to fail with a user who must not be called as a program, and with `install` taken for what starts duly.
+/// Seen failing with a user who must not be called as a program, and with `install` taken for what starts duly.
 #[test]
 fn the_crontab_of_the_package_is_read_as_one_with_users() {
     let crontab = parse(include_str!("../../../contrib/debian/cron.d"));
