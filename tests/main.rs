@@ -38,6 +38,7 @@ mod producer;
 mod queries;
 mod recipes;
 mod refresh_cache;
+mod replaced;
 mod roots;
 mod schedule;
 mod secrets;

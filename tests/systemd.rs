@@ -64,6 +64,28 @@ fn units_have_a_command_line_that_duly_takes() {
     }
 }
 
+/// What `duly systemd` says that one does next, on units that are not this machine's. Seen failing with no `[Install]` in the
+/// unit of the daemon, which then was not started with the machine.
+#[test]
+fn both_ways_are_started_again_with_the_machine_once_they_are_enabled() {
+    let s = Sandbox::new(Backend::Sqlite).jobs("jobs: {}");
+    let folder = s.path("root/etc/systemd/system");
+    std::fs::create_dir_all(&folder).unwrap();
+    let into = folder.to_str().unwrap();
+    for (options, wanted) in [
+        (&["--user", "root"][..], "timers.target.wants/duly.timer"),
+        (&["--user", "root", "--daemon"], "multi-user.target.wants/duly-daemon.service"),
+    ] {
+        let said =
+            s.duly([&["systemd", "--into", into], options].concat()).stdout_has("written; ").status(0).stdout;
+        let unit = said.split("enable --now ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
+        let root = format!("--root={}", s.path("root").display());
+        let output = Command::new("systemctl").args([&root, "enable", unit]).output().expect("systemctl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(folder.join(wanted).is_symlink(), "{unit}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// `systemd-analyze verify`, which `make test` installs with the package systemd.
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {

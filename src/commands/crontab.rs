@@ -10,7 +10,7 @@ use crate::cli::CrontabArgs;
 use crate::config;
 use crate::exit_code::ExitCode;
 use crate::job::duration;
-use crate::process::command::own_program;
+use crate::process::program::own_program;
 use crate::render;
 
 pub(super) fn run(context: &Context, args: &CrontabArgs) -> Result<ExitCode> {
@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, args: &CrontabArgs) -> Result<ExitCode> {
     let command = shell_words::join(words).replace('%', "\\%");
     let mut text = format!(
         "# Duly: a tick every {}. cron mails what a tick prints, and it prints nothing when all is well.\n",
-        duration::show(args.every)
+        duration::exact(args.every)
     );
     let width = ticks.iter().map(|(_, sleep)| nap(*sleep).len()).max().unwrap_or(0);
     let user = args.user.as_ref().map_or_else(String::new, |user| format!(" {user}"));
@@ -59,7 +59,7 @@ fn ticks(every: Duration) -> Result<Vec<(String, u64)>, String> {
         _ => Err(format!(
             "cron cannot tick every {}; expected what goes into a minute, an hour or a day without a rest, such as 10s, \
              15s, 1 min, 5 min or 1h",
-            duration::show(every)
+            duration::exact(every)
         )),
     }
 }

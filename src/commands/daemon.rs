@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Context, require_queue};
 use crate::cli::DaemonArgs;
 use crate::exit_code::ExitCode;
-use crate::process::command::own_program;
+use crate::process::program::own_program;
 use crate::runner::daemon::{self, Orders};
 
 pub(super) fn run(context: &Context, args: &DaemonArgs) -> Result<ExitCode> {

@@ -11,7 +11,7 @@ use super::{Context, Usage};
 use crate::cli::SystemdArgs;
 use crate::config;
 use crate::exit_code::ExitCode;
-use crate::process::command::own_program;
+use crate::process::program::own_program;
 use crate::render;
 
 const SERVICE: (&str, &str) = ("duly.service", include_str!("../../contrib/systemd/duly.service"));

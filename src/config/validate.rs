@@ -126,7 +126,7 @@ fn runner(
     let lease = raw.lease.unwrap_or(Duration::from_secs(60));
     reader.within("runner", |reader| {
         if !(Duration::from_secs(3)..=HOUR).contains(&lease) {
-            let found = duration::show(lease);
+            let found = duration::exact(lease);
             reader.problem_at("lease", format!("found {found}, expected 3s to 1h"));
         }
         if raw.state_dir.as_ref().is_some_and(String::is_empty) {

@@ -34,6 +34,12 @@ pub fn show(length: Duration) -> String {
     }
 }
 
+/// Shows a length that a person has set, whole, as [`parse`] reads it: `10s`, `1m 30s`.
+#[must_use]
+pub fn exact(length: Duration) -> String {
+    humantime::format_duration(length).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::program::own_program;
+
 /// What to start.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandLine {
@@ -156,16 +158,6 @@ pub fn become_bound(parent: u32, argv: &[OsString]) -> std::io::Error {
         reason = "this is src/process; nothing is started, this process is replaced"
     )]
     std::process::Command::new(program).args(arguments).exec()
-}
-
-/// The path of this program, for starting it again.
-///
-/// # Errors
-///
-/// When the kernel does not tell.
-pub fn own_program() -> Result<String, String> {
-    let program = std::env::current_exe().map_err(|err| format!("cannot find duly itself: {err}"))?;
-    Ok(program.to_string_lossy().into_owned())
 }
 
 fn own_path() -> Option<OsString> {

@@ -21,6 +21,7 @@ pub mod command;
 pub mod execute;
 mod identity;
 pub mod ledger;
+pub mod program;
 pub mod signals;
 pub mod slots;
 pub mod state_dir;

@@ -4,6 +4,9 @@
 //! ends with it, and nothing can pile up in the daemon in months. Should the daemon be killed, its ticks go on as those of a
 //! cron that is killed do, and record what they run. A signal is passed on to them, and they stop their jobs as `run` does.
 //!
+//! Where the program was replaced, by an upgrade say, ticks are of the new one at once, and the daemon becomes it as soon as
+//! no tick is under way: no job is stopped for it.
+//!
 //! A jobs.yaml that cannot be used starts nothing, and is told: at once when it was changed, then every ten minutes.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -13,6 +16,7 @@ use anyhow::{Context as _, Result, anyhow};
 use sd_notify::NotifyState;
 
 use crate::config::{self, ConfigError, LoadOptions};
+use crate::process::program::ProgramFile;
 use crate::process::signals::on_stop_signal;
 use crate::process::ticks::{TickEnd, TickProcess};
 
@@ -46,6 +50,7 @@ pub struct Orders {
 
 struct Daemon {
     orders: Orders,
+    file: ProgramFile,
     ticks: Vec<TickProcess>,
     told: Option<(String, Instant)>,
     is_crowded: bool,
@@ -68,8 +73,16 @@ pub fn run(orders: Orders) -> Result<i32> {
     })
     .context("cannot catch signals")?;
     let watchdog = sd_notify::watchdog_enabled().map(|limit| (limit / 3, Instant::now()));
-    let mut daemon =
-        Daemon { orders, ticks: Vec::new(), told: None, is_crowded: false, status: String::new(), watchdog };
+    let file = ProgramFile::new(&orders.program);
+    let mut daemon = Daemon {
+        orders,
+        file,
+        ticks: Vec::new(),
+        told: None,
+        is_crowded: false,
+        status: String::new(),
+        watchdog,
+    };
     notify(&[NotifyState::Ready]);
     daemon.work(&signals)
 }
@@ -86,29 +99,36 @@ impl Daemon {
                 }
                 notify(&[NotifyState::ExtendTimeoutUsec(EXTENSION)]);
             } else if next <= Instant::now() {
-                self.tick();
+                match self.take_over(signals) {
+                    Some(signal) => self.stop(signal, &mut stopping),
+                    None => self.tick(),
+                }
                 // What was missed, while the machine slept or was stopped, is not made up for.
                 while next <= Instant::now() {
                     next += self.orders.interval;
                 }
             }
+            if stopping.is_none() && self.told.is_none() {
+                self.say_how_many();
+            }
             self.show_life();
             match signals.recv_timeout(self.pause(next, stopping.is_some())) {
-                Ok(signal) => {
-                    let is_first = stopping.is_none();
-                    log::info!("signal {signal}: {} ticks are told to stop", self.ticks.len());
-                    stopping = stopping.or(Some(signal));
-                    self.ticks.iter().for_each(|tick| tick.signal(signal));
-                    if is_first {
-                        notify(&[NotifyState::Stopping]);
-                        self.say(format!("stopping, {} ticks have not ended", self.ticks.len()));
-                    }
-                }
+                Ok(signal) => self.stop(signal, &mut stopping),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(anyhow!("the thread that waits for signals has ended"));
                 }
             }
+        }
+    }
+
+    /// Passes a signal on to the ticks, after which there are no more.
+    fn stop(&mut self, signal: i32, stopping: &mut Option<i32>) {
+        log::info!("signal {signal}: {} ticks are told to stop", self.ticks.len());
+        self.ticks.iter().for_each(|tick| tick.signal(signal));
+        if stopping.replace(stopping.unwrap_or(signal)).is_none() {
+            notify(&[NotifyState::Stopping]);
+            self.say(format!("stopping, {} ticks have not ended", self.ticks.len()));
         }
     }
 
@@ -143,11 +163,35 @@ impl Daemon {
             Ok(tick) => self.ticks.push(tick),
             Err(err) => log::error!("cannot start a tick (`{}`): {err}", self.orders.program),
         }
-        self.say(format!(
-            "ticking every {}, {} under way",
-            crate::job::duration::show(self.orders.interval),
-            self.ticks.len()
-        ));
+    }
+
+    fn say_how_many(&mut self) {
+        let every = crate::job::duration::exact(self.orders.interval);
+        self.say(match self.ticks.len() {
+            0 => format!("ticking every {every}"),
+            1 => format!("ticking every {every}, 1 tick under way"),
+            ticks => format!("ticking every {every}, {ticks} ticks under way"),
+        });
+    }
+
+    /// Becomes the program that was put in this one's place, once there is one and nothing is under way; gives a signal that
+    /// came while that was tried.
+    fn take_over(&mut self, signals: &Receiver<i32>) -> Option<i32> {
+        if !self.ticks.is_empty() || !self.file.is_replaced() {
+            return None;
+        }
+        let program = &self.orders.program;
+        if let Err(why) = self.file.try_it() {
+            log::error!("`{program}` was replaced by what cannot be used: {why}");
+            return None;
+        }
+        if let Ok(signal) = signals.try_recv() {
+            return Some(signal);
+        }
+        log::info!("`{program}` was replaced; going on as what is there now");
+        let err = self.file.become_it();
+        log::error!("cannot go on as the new `{program}`: {err}");
+        None
     }
 
     fn tell_broken(&mut self, broken: &ConfigError) {

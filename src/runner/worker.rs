@@ -11,9 +11,10 @@ use crate::job::shop::ORDER;
 use crate::job::{Action, Builtin, Definition, Outcome, is_hook, parse_params, verdict};
 use crate::process::capture::{Captured, OutputFile};
 use crate::process::clock::since_boot;
-use crate::process::command::{CommandLine, own_program};
+use crate::process::command::CommandLine;
 use crate::process::execute::{End, StartError, start};
 use crate::process::ledger::{Entry, Ledger, output_path};
+use crate::process::program::own_program;
 use crate::process::stop::StopReason;
 use crate::store::{AttemptEnd, Claimed, Output, StartedAt};
 

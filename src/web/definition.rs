@@ -76,7 +76,7 @@ fn facts(definition: &Definition, now: DateTime<Utc>) -> Markup {
                 div { dt { "Command" } dd { code { (command) } } }
                 div { dt { "Schedule" } dd { (schedule(definition)) } }
                 div { dt { "Queue" } dd { (definition.queue) ", priority " (definition.priority) } }
-                div { dt { "Timeout" } dd { (definition.timeout.map_or_else(|| "none".to_owned(), duration::show)) } }
+                div { dt { "Timeout" } dd { (definition.timeout.map_or_else(|| "none".to_owned(), duration::exact)) } }
                 div { dt { "Attempts" } dd { "up to " (definition.max_attempts) } }
                 @if let Some(most) = definition.concurrency { div { dt { "At once" } dd { (most) " over all hosts" } } }
                 @if !definition.dependents.is_empty() {

@@ -13,7 +13,7 @@ fn every_problem_is_reported_at_once_in_the_order_of_the_file() {
         &[
             "jobs.yaml:1: database: names no database; expected mysql://user:password@host:port/name",
             "jobs.yaml:2: runner.concurency: unknown key; did you mean `concurrency`?",
-            "jobs.yaml:2: runner.lease: found 1.0s, expected 3s to 1h",
+            "jobs.yaml:2: runner.lease: found 1s, expected 3s to 1h",
             "jobs.yaml:3: queues: found a list, expected a mapping (key: value)",
             "jobs.yaml:7: jobs.import.timout: unknown key; did you mean `timeout`?",
             "jobs.yaml:8: jobs.import.priority: found 101, expected a whole number from -100 to 100",

@@ -91,7 +91,7 @@ fn children(facts: &Facts) -> Reason {
     let own = facts.own_end.as_deref().unwrap_or("success");
     let open = (all - ended).max(0);
     let stale = facts.time_before_stale.map_or_else(String::new, |limit| {
-        format!("; it is given up when there is no sign of life for {}", crate::job::duration::show(limit))
+        format!("; it is given up when there is no sign of life for {}", crate::job::duration::exact(limit))
     });
     if facts.open_children.is_empty() {
         return Reason::new(
