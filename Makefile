@@ -10,8 +10,8 @@ CARGO_DEB := 3.8.0
 LINK ?= static
 LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
 
-.PHONY: help demo test test-mysql test-galera test-faults mysql check bench bench-quick install deb check-deb build-packages server-packages bench-packages \
-	manual-packages recipe-packages browser-packages deb-packages chroot-packages client
+.PHONY: help demo test test-mysql test-galera test-faults mysql check bench bench-quick install deb check-deb check-boot \
+	build-packages server-packages bench-packages manual-packages recipe-packages browser-packages deb-packages chroot-packages boot-packages client
 
 help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
@@ -26,6 +26,7 @@ help:
 	@echo "               LINK=dynamic: with the system's shared libraries of MariaDB and OpenSSL"
 	@echo "make deb       a package of Debian, in $(TARGET)/debian"
 	@echo "make check-deb the same, installed and used in a clean Debian; as root, some minutes"
+	@echo "make check-boot the same in one that is booted, run by systemd, upgraded and started again"
 
 demo: build-packages client
 	$(LINKING) cargo build --release --locked
@@ -94,6 +95,9 @@ deb: build-packages deb-packages client
 check-deb: deb chroot-packages
 	sh contrib/debian/check $(TARGET)/debian/duly.deb
 
+check-boot: deb chroot-packages boot-packages
+	sh contrib/debian/check-boot $(TARGET)/debian/duly.deb
+
 # $(call installed,what for,how to see that it is there,packages,packages to try if there are none of these names)
 define installed
 @{ $(2); } >/dev/null 2>&1 || { \
@@ -152,3 +156,6 @@ deb-packages:
 
 chroot-packages:
 	$(call installed,trying the package,PATH="$$PATH:/usr/sbin"; command -v debootstrap,debootstrap,debootstrap)
+
+boot-packages:
+	$(call installed,booting a Debian,systemd-nspawn --version,systemd-container,systemd-container)
