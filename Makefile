@@ -5,13 +5,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DENY := 0.20.2
 CARGO_DEB := 3.8.0
 
-# The database's client library and OpenSSL are linked into what is built for use, which saves each start of the program the
-# time to load them. LINK=dynamic uses the system's shared ones, which its updates replace.
-LINK ?= static
-LINKING := $(if $(filter static,$(LINK)),PKG_CONFIG_PATH="$(abspath $(TARGET))/client:$$PKG_CONFIG_PATH")
-
 .PHONY: help demo test test-mysql test-galera test-faults mysql check bench bench-quick install deb check-deb check-boot \
-	build-packages server-packages bench-packages manual-packages recipe-packages browser-packages deb-packages chroot-packages boot-packages client
+	build-packages server-packages bench-packages manual-packages recipe-packages browser-packages deb-packages chroot-packages boot-packages
 
 help:
 	@echo "make demo      build Duly and run the shipped jobs.yaml on SQLite, to a result that can be seen"
@@ -23,13 +18,12 @@ help:
 	@echo "make bench     how fast it is, beside what it can be measured against; a quarter of an hour"
 	@echo "make bench-quick   the same in some minutes, with less of everything"
 	@echo "make install   build Duly and put it under PREFIX ($(PREFIX)); DESTDIR is put before that"
-	@echo "               LINK=dynamic: with the system's shared libraries of MariaDB and OpenSSL"
 	@echo "make deb       a package of Debian, in $(TARGET)/debian"
 	@echo "make check-deb the same, installed and used in a clean Debian; as root, some minutes"
 	@echo "make check-boot the same in one that is booted, run by systemd, upgraded and started again"
 
-demo: build-packages client
-	$(LINKING) cargo build --release --locked
+demo: build-packages
+	cargo build --release --locked
 	@sh examples/demo $(TARGET)/release/duly $(TARGET)/demo
 
 test: build-packages server-packages manual-packages recipe-packages browser-packages
@@ -63,23 +57,23 @@ check: build-packages
 	echo "cargo deny check licenses bans sources"; \
 	cargo deny --locked check licenses bans sources
 
-bench: build-packages server-packages bench-packages client
-	$(LINKING) cargo bench --locked --bench figures
+bench: build-packages server-packages bench-packages
+	cargo bench --locked --bench figures
 
-bench-quick: build-packages server-packages bench-packages client
-	$(LINKING) cargo bench --locked --bench figures -- --quick
+bench-quick: build-packages server-packages bench-packages
+	cargo bench --locked --bench figures -- --quick
 
 # Under sudo there may be no cargo: then what was built before is installed.
 CARGO := $(shell command -v cargo)
-install: $(if $(CARGO),build-packages client)
-	$(if $(CARGO),$(LINKING) cargo build --release --locked,@[ -x $(TARGET)/release/duly ] || { echo "no cargo here and nothing built yet: build with 'make demo' first" >&2; exit 1; })
+install: $(if $(CARGO),build-packages)
+	$(if $(CARGO),cargo build --release --locked,@[ -x $(TARGET)/release/duly ] || { echo "no cargo here and nothing built yet: build with 'make demo' first" >&2; exit 1; })
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/duly"
 	install -m 755 $(TARGET)/release/duly "$(DESTDIR)$(PREFIX)/bin/duly"
 	install -m 644 jobs.yaml crontab.example LICENSE-MIT LICENSE-APACHE "$(DESTDIR)$(PREFIX)/share/doc/duly"
 
 # The manual and the completions are made by the program itself.
-deb: build-packages deb-packages client
-	$(LINKING) cargo build --release --locked
+deb: build-packages deb-packages
+	cargo build --release --locked
 	rm -rf $(TARGET)/release/package
 	$(TARGET)/release/duly man --folder $(TARGET)/release/package/man && gzip -9n $(TARGET)/release/package/man/*
 	$(TARGET)/release/duly completions bash > $(TARGET)/release/package/duly.bash
@@ -109,21 +103,9 @@ define installed
 		{ echo "$(3): not installed; see above" >&2; exit 1; }; }
 endef
 
-# libmariadb-dev brings libssl-dev and zlib1g-dev; a libmysqlclient-dev that is there will do as well.
+# SQLite and the cryptography are in part C.
 build-packages:
-	$(call installed,building Duly,cc --version && { pkg-config --exists libmariadb || pkg-config --exists mysqlclient; },gcc libc6-dev pkg-config libmariadb-dev,gcc libc6-dev pkgconf libmariadb-dev)
-
-# Lets pkg-config name archives in place of shared libraries; where the system has none, it is left to name what it has.
-client: build-packages
-	@rm -rf "$(TARGET)/client"; \
-	[ "$(LINK)" = static ] || exit 0; \
-	dir=$$(pkg-config --variable=libdir libmariadb 2>/dev/null) || exit 0; \
-	for name in mariadb ssl crypto z; do \
-		[ -f "$$dir/lib$$name.a" ] || { echo "No $$dir/lib$$name.a: the shared libraries are used"; exit 0; }; done; \
-	mkdir -p "$(TARGET)/client" && cd "$(TARGET)/client" || exit 1; \
-	for name in mariadb ssl crypto z; do ln -s "$$dir/lib$$name.a" . || exit 1; done; \
-	{ echo "Name: libmariadb"; echo "Description: linked in"; echo "Version: $$(pkg-config --modversion libmariadb)"; \
-	  echo "Cflags: $$(pkg-config --cflags libmariadb)"; echo "Libs: -L$$PWD -lmariadb -lssl -lcrypto -lz -ldl -lm"; } > libmariadb.pc
+	$(call installed,building Duly,cc --version,gcc libc6-dev,gcc libc6-dev)
 
 # The bare server, which starts no service and makes no user, and the client's programs that it is set up with; where they have
 # no packages of their own, the whole server. openssl makes the certificates of the tests. And what makes servers a cluster, and
@@ -137,9 +119,9 @@ server-packages:
 browser-packages:
 	$(call installed,testing the web page,command -v chromedriver && command -v chromium,chromium chromium-driver,chromium-browser chromium-chromedriver)
 
-# What Duly is measured against, and GNU time for memory.
+# What Duly is measured against, C with its client library among it, and GNU time for memory.
 bench-packages:
-	$(call installed,measuring Duly,command -v time parallel tsp && ruby -e 'require "mysql2"; require "delayed_job_active_record"',time parallel task-spooler ruby-delayed-job-active-record ruby-mysql2,time parallel task-spooler ruby-delayed-job-active-record ruby-mysql2)
+	$(call installed,measuring Duly,command -v time parallel tsp && pkg-config --exists libmariadb && ruby -e 'require "mysql2"; require "delayed_job_active_record"',time parallel task-spooler pkg-config libmariadb-dev ruby-delayed-job-active-record ruby-mysql2,time parallel task-spooler pkgconf libmariadb-dev ruby-delayed-job-active-record ruby-mysql2)
 
 # What shows manual pages, which the tests ask for its opinion of ours.
 manual-packages:

@@ -12,6 +12,7 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod db;
 pub mod exit_code;
 pub mod job;
 pub mod process;

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use duly::config::DatabaseUrl;
 use duly::job::{Outcome, State, Verdict};
-use duly::store::{AttemptEnd, ClaimRequest, Limits, Location, Output, StartedAt, Store};
+use duly::store::{AttemptEnd, ClaimRequest, Limits, Output, StartedAt, Store};
 
 use crate::support::{Backend, Database, Sandbox, Server, on_every_database, wait_until};
 
@@ -13,12 +14,8 @@ const JOBS: &str = "jobs:\n  ok: {command: [\"true\"], backoff: {initial: 0s}}\n
 const LEASE: Duration = Duration::from_secs(60);
 
 fn store(s: &Sandbox) -> Store {
-    let url = s.database().url();
-    let location = match s.database().backend() {
-        Backend::Sqlite => Location::Sqlite(url.trim_start_matches("sqlite://").to_owned()),
-        Backend::MariaDb => Location::Mysql(url.to_owned()),
-    };
-    Store::connect(&location).unwrap()
+    let database = DatabaseUrl::parse(s.database().url(), Path::new("/")).unwrap();
+    Store::connect(&duly::runner::location(&database)).unwrap()
 }
 
 fn claim(store: &mut Store, owner: &str) -> Vec<(i64, i64)> {

@@ -39,6 +39,7 @@ mod queries;
 mod recipes;
 mod refresh_cache;
 mod replaced;
+mod rogue;
 mod roots;
 mod schedule;
 mod secrets;

@@ -88,7 +88,7 @@ fn explained(s: &Sandbox, work: impl FnOnce()) -> (usize, Vec<String>) {
     let _turn = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut admin = Server::shared().administrator();
     let log = format!(
-        "FROM mysql.general_log WHERE user_host LIKE '{}[%' AND command_type = 'Execute'",
+        "FROM mysql.general_log WHERE user_host LIKE '{}[%' AND command_type = 'Query'",
         s.database().value("SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)")
     );
     admin.sql("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = 1");

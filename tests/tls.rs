@@ -1,98 +1,8 @@
 //! Encryption to a real server: what `ssl_mode` asks for is met, or the connection is not used.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use tempfile::TempDir;
 use url::Url;
 
-use crate::support::{Database, Output, Sandbox, Server};
-
-/// Certificates, made by openssl, which `make test` installs.
-struct Certificates {
-    folder: TempDir,
-}
-
-impl Certificates {
-    /// Two authorities; nothing signed yet.
-    fn new() -> Certificates {
-        // The server runs as another user and must be able to read them.
-        let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
-        let made = Certificates { folder };
-        for name in ["ours", "foreign"] {
-            let subject = format!("/CN={name} authority");
-            made.openssl(&[
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "30",
-                "-subj",
-                &subject,
-                "-keyout",
-                &format!("{name}.key"),
-                "-out",
-                &format!("{name}.pem"),
-            ]);
-        }
-        made
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Makes `server.pem`, signed by an authority; with `days` below 0 it has run out.
-    fn sign(&self, authority: &str, days: i32) {
-        self.openssl(&[
-            "req",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            "/CN=another.example",
-            "-keyout",
-            "server.key",
-            "-out",
-            "server.csr",
-        ]);
-        let (ca, key) = (format!("{authority}.pem"), format!("{authority}.key"));
-        let days = days.to_string();
-        self.openssl(&[
-            "x509",
-            "-req",
-            "-in",
-            "server.csr",
-            "-CA",
-            &ca,
-            "-CAkey",
-            &key,
-            "-CAcreateserial",
-            "-days",
-            &days,
-            "-out",
-            "server.pem",
-        ]);
-        for file in ["server.key", "server.pem"] {
-            fs::set_permissions(self.path(file), Permissions::from_mode(0o644)).unwrap();
-        }
-    }
-
-    #[track_caller]
-    fn openssl(&self, arguments: &[&str]) {
-        let output = Command::new("openssl").args(arguments).current_dir(&self.folder).output();
-        let output = output.expect("no openssl here: `make test` installs it, or `apt-get install openssl`");
-        assert!(
-            output.status.success(),
-            "openssl {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-}
+use crate::support::{Certificates, Database, Output, Sandbox, Server};
 
 /// `duly list` with these options in its URL.
 fn list(s: &Sandbox, options: &[(&str, &str)]) -> Output {
@@ -111,18 +21,13 @@ fn assert_refused(s: &Sandbox, options: &[(&str, &str)], words: &[&str]) {
     assert!(!output.stderr.contains(s.database().password()), "{options:?}: {output}");
 }
 
-/// Seen failing with `ssl_ca` left out of the URL that `src/store/tls.rs` makes.
+/// Seen failing with a certificate's chain not compared in `src/db/server/tls.rs`, and with its name.
 #[test]
 fn encryption_that_is_asked_for_is_there_and_the_server_is_who_it_should_be_or_nothing_is_done() {
     let certificates = Certificates::new();
     certificates.sign("ours", 30);
     let path = |name: &str| certificates.path(name).to_str().unwrap().to_owned();
-    let options = [
-        format!("--ssl-ca={}", path("ours.pem")),
-        format!("--ssl-cert={}", path("server.pem")),
-        format!("--ssl-key={}", path("server.key")),
-    ];
-    let server = Server::start_with(&options);
+    let server = Server::start_with(&certificates.options());
     let s = Sandbox::on(Database::on(&server));
     let migrated = s.duly(["migrate"]).output();
     assert!(migrated.status.success(), "{migrated}");
@@ -138,6 +43,12 @@ fn encryption_that_is_asked_for_is_there_and_the_server_is_who_it_should_be_or_n
         let output = list(&s, options);
         assert!(output.status.success(), "{options:?}: {output}");
     }
+    // Where nothing is asked for, it is encrypted if the server can; who names an authority wants it to have signed.
+    for options in [&[][..], &[("ssl_mode", "preferred")], &[("ssl_ca", &ours)]] {
+        let output = list(&s, options);
+        assert!(output.status.success(), "{options:?}: {output}");
+    }
+    assert_refused(&s, &[("ssl_ca", &foreign)], &["certificate"]);
     assert_refused(&s, &[("ssl_mode", "disabled")], &["Access denied"]);
     server.administrator().sql(&format!("ALTER USER {user}@'%' REQUIRE NONE"));
 
@@ -148,12 +59,8 @@ fn encryption_that_is_asked_for_is_there_and_the_server_is_who_it_should_be_or_n
         assert_refused(&s, &[("ssl_mode", mode)], &bad);
         assert_refused(&s, &[("ssl_mode", mode), ("ssl_ca", "/nonexistent/ca.pem")], &bad);
     }
-    // The name in the certificate is another's: who asks for it to be compared is refused either way.
-    assert_refused(
-        &s,
-        &[("ssl_mode", "verify_identity"), ("ssl_ca", &ours)],
-        &["verify_identity", "certificate", "SSL"],
-    );
+    // The name in the certificate is another's.
+    assert_refused(&s, &[("ssl_mode", "verify_identity"), ("ssl_ca", &ours)], &["subject alternative name"]);
 
     // The same server with a certificate that has run out, and with one that somebody else has signed.
     for (authority, days) in [("ours", -1), ("foreign", 30)] {
@@ -169,7 +76,32 @@ fn encryption_that_is_asked_for_is_there_and_the_server_is_who_it_should_be_or_n
     assert!(list(&s, &good[0]).status.success());
 }
 
-/// Seen failing with `tls::require` taken out of `src/store/connection.rs`.
+/// Whose name it is, and whose certificate the server wants. Seen failing with the name compared by nobody.
+#[test]
+fn an_identity_is_verified_on_both_sides() {
+    let certificates = Certificates::new();
+    certificates.sign_as("server", "ours", 30, "subjectAltName=IP:127.0.0.1");
+    certificates.sign_as("client", "ours", 30, "extendedKeyUsage=clientAuth");
+    let server = Server::start_with(&certificates.options());
+    let s = Sandbox::on(Database::on(&server));
+    let path = |name: &str| certificates.path(name).to_str().unwrap().to_owned();
+    let (ca, cert, key) = (path("ours.pem"), path("client.pem"), path("client.key"));
+    let identity = [("ssl_mode", "verify_identity"), ("ssl_ca", ca.as_str())];
+    assert!(s.duly(["migrate"]).output().status.success());
+    assert!(list(&s, &identity).status.success());
+    server.administrator().sql(&format!("ALTER USER {}@'%' REQUIRE X509", s.database().user()));
+    assert_refused(&s, &identity, &["Access denied"]);
+    let with_client = [&identity[..], &[("ssl_cert", &cert), ("ssl_key", &key)]].concat();
+    assert!(list(&s, &with_client).status.success());
+    assert_refused(&s, &[&identity[..], &[("ssl_cert", &cert), ("ssl_key", &ca)]].concat(), &["ssl_key"]);
+    // One of X.509's first version has no place for a name.
+    certificates.sign_as("server", "ours", 30, "#");
+    server.administrator().sql("FLUSH SSL");
+    let output = list(&s, &identity);
+    assert!(!output.status.success(), "{output}");
+}
+
+/// Seen failing with the bit of the greeting not looked at.
 #[test]
 fn a_server_without_encryption_is_not_used_where_encryption_is_asked_for() {
     let server = Server::start_with(&["--skip-ssl".to_owned()]);
@@ -177,8 +109,7 @@ fn a_server_without_encryption_is_not_used_where_encryption_is_asked_for() {
     let migrated = s.duly(["migrate"]).output();
     assert!(migrated.status.success(), "{migrated}");
     for mode in ["required", "verify_ca"] {
-        assert_refused(&s, &[("ssl_mode", mode)], &["not encrypted", "SSL", "TLS"]);
+        assert_refused(&s, &[("ssl_mode", mode)], &["offers no TLS"]);
     }
     assert!(list(&s, &[("ssl_mode", "preferred")]).status.success());
-    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("SECURITY.md").is_file());
 }

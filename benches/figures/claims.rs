@@ -4,8 +4,9 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use duly::db::Location;
 use duly::job::{Outcome, State, Verdict};
-use duly::store::{AttemptEnd, ClaimRequest, Limits, Location, StartedAt, Store};
+use duly::store::{AttemptEnd, ClaimRequest, Limits, StartedAt, Store};
 
 /// Jobs claimed at once, and finished together.
 const AT_ONCE: usize = 8;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use duly::store::Location;
+use duly::config::DatabaseUrl;
 
 use super::{claims, run, timed};
 
@@ -71,11 +71,8 @@ impl Ground {
     /// Jobs a second that so many claimers claim and finish without processes.
     pub(crate) fn claimed(&self, claimers: usize, jobs: usize) -> f64 {
         self.put_in(jobs);
-        let location = if self.url.contains("://") {
-            Location::Mysql(self.url.clone())
-        } else {
-            Location::Sqlite(self.url.clone())
-        };
+        let database = DatabaseUrl::parse(&self.url, &self.folder).unwrap();
+        let location = duly::runner::location(&database);
         let done = claims::run(&location, claimers, jobs);
         assert_eq!((done.jobs, done.errors), (jobs, 0), "every job is claimed and finished once");
         jobs as f64 / done.taken.as_secs_f64()

@@ -127,7 +127,7 @@ impl Bench {
     fn new(scale: Scale) -> Self {
         let server = Server::start();
         let ground = Ground::new(server.folder.join("work"), &server.url, JOBS);
-        let connect = build_reference(&server, false);
+        let connect = build_reference(&server);
         Self { scale, server, ground, connect }
     }
 
@@ -147,25 +147,15 @@ impl Bench {
     }
 
     fn idle(&self, report: &mut Report) {
-        let linked_in = build_reference(&self.server, true);
         let mut reference = || timed(&mut Command::new(&self.connect));
         let mut tick = || timed(&mut self.ground.duly(&["run"]));
-        let mut other = || timed(&mut Command::new(&linked_in));
-        let [reference, tick, other] =
-            Self::in_turn(self.scale.ticks, [&mut reference, &mut tick, &mut other]);
+        let [reference, tick] = Self::in_turn(self.scale.ticks, [&mut reference, &mut tick]);
         report.add(Figure::time(
             "a tick with nothing due",
             "connect and SELECT 1, in C",
             &tick,
             &reference,
-            "≤ 1.5",
-        ));
-        report.add(Figure::time(
-            "the same",
-            "the same in C, libraries linked in too if ours are",
-            &tick,
-            &other,
-            "–",
+            "≤ 1.0",
         ));
         if let Some(peak) = peak_memory(&mut self.ground.duly(&["run"])) {
             report.note(format!(
@@ -174,7 +164,7 @@ impl Bench {
             ));
         }
         let statements = self.server.count_statements(|| run(self.ground.duly(&["run"])));
-        report.note(format!("Statements of a tick with nothing due, each prepared and executed: {statements} (four of them diesel's own SETs)."));
+        report.note(format!("Statements of a tick with nothing due: {statements}."));
     }
 
     fn schedules(&self, report: &mut Report) {
@@ -333,9 +323,8 @@ fn peak_memory(command: &mut Command) -> Option<f64> {
 
 /// A C program that connects with the same client library and selects 1: with the system's shared libraries, or linked as
 /// this program is.
-fn build_reference(server: &Server, is_linked_alike: bool) -> PathBuf {
-    let name = if is_linked_alike { "connect-alike" } else { "connect" };
-    let (source, program) = (server.folder.join("connect.c"), server.folder.join(name));
+fn build_reference(server: &Server) -> PathBuf {
+    let (source, program) = (server.folder.join("connect.c"), server.folder.join("connect"));
     let code = format!(
         "#include <mysql.h>\nint main(void) {{\n  MYSQL *db = mysql_init(0);\n  if (!mysql_real_connect(db, \"127.0.0.1\", \"bench\", \"bench\", \
          \"bench\", {}, 0, 0)) return 1;\n  if (mysql_query(db, \"SELECT 1\")) return 1;\n  MYSQL_RES *rows = mysql_store_result(db);\n  \
@@ -344,11 +333,7 @@ fn build_reference(server: &Server, is_linked_alike: bool) -> PathBuf {
     );
     fs::write(&source, code).unwrap();
     let flags = |library: &str| {
-        let mut command = Command::new("pkg-config");
-        if !is_linked_alike {
-            command.env_remove("PKG_CONFIG_PATH");
-        }
-        let output = command.args(["--cflags", "--libs", library]).output().unwrap();
+        let output = Command::new("pkg-config").args(["--cflags", "--libs", library]).output().unwrap();
         output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
     };
     let flags = flags("libmariadb").or_else(|| flags("mysqlclient")).unwrap();

@@ -140,9 +140,10 @@ impl Server {
 
     /// How many statements `work` executes.
     pub(crate) fn count_statements(&self, work: impl FnOnce()) -> f64 {
-        let before = self.status("Com_stmt_execute");
+        let before = self.status("Questions");
         work();
-        self.status("Com_stmt_execute") - before
+        // Less the question itself.
+        self.status("Questions") - before - 1.0
     }
 
     pub(crate) fn newest_ended(&self) -> String {

@@ -13,11 +13,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Context;
 use crate::cli::MetricsArgs;
 use crate::config::Config;
+use crate::db::wanted_version;
 use crate::exit_code::ExitCode;
 use crate::job::{Host, State, Trigger};
 use crate::process::clock::host_time;
 use crate::render::{self, Exposition};
-use crate::store::{BOUNDS_MS, Counters, Store, wanted_version};
+use crate::store::{BOUNDS_MS, Counters, Store};
 
 /// Lost orders counted at most.
 const ORDERS: usize = 10_000;

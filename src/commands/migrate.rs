@@ -4,10 +4,10 @@ use anyhow::{Context as _, Result};
 
 use super::{Context, Refused};
 use crate::cli::MigrateArgs;
+use crate::db::MigrationState;
 use crate::exit_code::ExitCode;
 use crate::render::{self, Style, Table};
 use crate::runner;
-use crate::store::MigrationState;
 
 pub(super) fn run(context: &Context, args: &MigrateArgs) -> Result<ExitCode> {
     let config = context.config()?;

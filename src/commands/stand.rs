@@ -7,11 +7,12 @@ use anyhow::Result;
 
 use super::Context;
 use crate::config::{Config, ConfigError};
+use crate::db::wanted_version;
 use crate::exit_code::ExitCode;
 use crate::job::health::Level;
 use crate::job::why::length;
 use crate::render::{self, harmless};
-use crate::store::{Store, StoreError, wanted_version};
+use crate::store::{Store, StoreError};
 
 /// What a first jobs.yaml may look like.
 const FIRST: &str = "jobs:\n  hello:\n    command: [echo, hello]\n    schedule: \"*/5 * * * *\"\n";

@@ -93,7 +93,7 @@ fn look(config: &Config, store: &mut Store, max_wait: Duration) -> Result<Told> 
         overview,
         running,
         lines,
-        schema: crate::store::wanted_version(),
+        schema: crate::db::wanted_version(),
         database: config.database.to_string(),
     })
 }

@@ -1,4 +1,4 @@
-//! Which database: a MySQL URL as diesel understands it, or the path of an SQLite file.
+//! Which database: a URL of one or several MySQL or MariaDB servers, or the path of an SQLite file.
 //!
 //! Guarantees: no message, `Debug` or `Display` of this file ever shows a password, nor any other part of a
 //! URL that could be a piece of one (an unescaped `/`, `?` or `#` in a password shifts everything after it).
@@ -6,12 +6,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use url::Url;
+use url::{Position, Url};
 
 use super::nearest::nearest;
 
-/// The options after the `?` that diesel's MySQL connection knows.
-const OPTIONS: [&str; 5] = ["unix_socket", "ssl_mode", "ssl_ca", "ssl_cert", "ssl_key"];
+/// The options that may stand after the `?`.
+const OPTIONS: [&str; 6] = ["unix_socket", "ssl_mode", "ssl_ca", "ssl_cert", "ssl_key", "server_public_key"];
 const SSL_MODES: [&str; 5] = ["disabled", "preferred", "required", "verify_ca", "verify_identity"];
 const EXPECTED: &str = "expected mysql://user:password@host:port/name, sqlite:///path/to/file, or the path of a .db or .sqlite file";
 
@@ -22,6 +22,10 @@ pub enum DatabaseUrl {
     Mysql {
         /// With the scheme `mysql`, a host or socket, and the name of a database.
         url: Url,
+        /// The other hosts of a list, each with its port if it has one.
+        others: Vec<(String, Option<u16>)>,
+        /// All of it as one text.
+        text: String,
     },
     /// An SQLite file, which need not exist yet.
     Sqlite {
@@ -32,7 +36,11 @@ pub enum DatabaseUrl {
 
 impl DatabaseUrl {
     /// Reads a URL or path; relative paths are taken from `folder`.
-    pub(super) fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, without a part of it that could be a password.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         let text = text.trim();
         if text.is_empty() {
             return Err(format!("is empty; {EXPECTED}"));
@@ -83,7 +91,7 @@ impl DatabaseUrl {
     #[must_use]
     pub fn expose(&self) -> &str {
         match self {
-            Self::Mysql { url } => url.as_str(),
+            Self::Mysql { text, .. } => text,
             Self::Sqlite { path } => path.to_str().unwrap_or_default(),
         }
     }
@@ -92,20 +100,45 @@ impl DatabaseUrl {
     #[must_use]
     pub fn identity(&self) -> String {
         match self {
-            Self::Mysql { url } => {
-                let host = url.host_str().unwrap_or_default().to_lowercase();
-                let port = url.port().unwrap_or(3306);
-                match url.query_pairs().find(|(key, _)| key == "unix_socket") {
-                    Some((_, socket)) => format!("mysql://{host}{}?unix_socket={socket}", url.path()),
-                    None => format!("mysql://{host}:{port}{}", url.path()),
+            Self::Mysql { url, .. } => match self.option("unix_socket") {
+                Some(socket) => {
+                    let host = url.host_str().unwrap_or_default().to_lowercase();
+                    format!("mysql://{host}{}?unix_socket={socket}", url.path())
                 }
-            }
+                None => {
+                    let mut hosts: Vec<String> = self
+                        .hosts()
+                        .map(|(host, port)| format!("{}:{}", host.to_lowercase(), port.unwrap_or(3306)))
+                        .collect();
+                    // The same nodes in another order are the same database.
+                    hosts.sort();
+                    format!("mysql://{}{}", hosts.join(","), url.path())
+                }
+            },
             Self::Sqlite { path } => {
                 let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
                 let real = folder.zip(path.file_name()).map(|(folder, name)| folder.join(name));
                 real.as_ref().unwrap_or(path).display().to_string()
             }
         }
+    }
+
+    /// The hosts of a server, in the order in which they are tried, each with its port if it has one.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, Option<u16>)> {
+        let (first, others) = match self {
+            Self::Mysql { url, others, .. } => {
+                (url.host_str().map(|host| (host, url.port())), others.as_slice())
+            }
+            Self::Sqlite { .. } => (None, [].as_slice()),
+        };
+        first.into_iter().chain(others.iter().map(|(host, port)| (host.as_str(), *port)))
+    }
+
+    /// An option after the `?`.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<String> {
+        let Self::Mysql { url, .. } = self else { return None };
+        url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
     /// Whether it is MySQL or MariaDB.
@@ -116,7 +149,8 @@ impl DatabaseUrl {
 }
 
 fn mysql(text: &str) -> Result<DatabaseUrl, String> {
-    let url = Url::parse(text).map_err(|err| format!("is not a valid URL ({err}){ESCAPE}"))?;
+    let (text, others) = hosts_apart(text)?;
+    let url = Url::parse(&text).map_err(|err| format!("is not a valid URL ({err}){ESCAPE}"))?;
     let name = url.path().trim_start_matches('/');
     let has_socket = url.query_pairs().any(|(key, value)| key == "unix_socket" && !value.is_empty());
     if url.fragment().is_some() || name.contains(['/', '@', ':']) {
@@ -130,7 +164,6 @@ fn mysql(text: &str) -> Result<DatabaseUrl, String> {
     if name.is_empty() {
         return Err("names no database; expected mysql://user:password@host:port/name".to_owned());
     }
-    // diesel takes the name as it stands in the URL, where such a character is written as %XX.
     if name.contains('%') {
         return Err("the name of the database may only hold letters, digits and . _ - $".to_owned());
     }
@@ -140,7 +173,35 @@ fn mysql(text: &str) -> Result<DatabaseUrl, String> {
     for (at, (key, value)) in url.query_pairs().enumerate() {
         check_option(at + 1, &key, &value)?;
     }
-    Ok(DatabaseUrl::Mysql { url })
+    let list: String = others
+        .iter()
+        .map(|(host, port)| format!(",{host}{}", port.map(|port| format!(":{port}")).unwrap_or_default()))
+        .collect();
+    let text = format!("{}{list}{}", &url[..Position::AfterPort], &url[Position::AfterPort..]);
+    Ok(DatabaseUrl::Mysql { url, others, text })
+}
+
+/// The URL with the first host of a list alone, and the others.
+#[expect(clippy::type_complexity, reason = "a host and its port")]
+fn hosts_apart(text: &str) -> Result<(String, Vec<(String, Option<u16>)>), String> {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
+    let hosts = text[start..end].rfind('@').map_or(start, |at| start + at + 1);
+    let mut list = text[hosts..end].split(',');
+    let first = list.next().unwrap_or_default();
+    let others = list.enumerate().map(|(at, host)| {
+        let url = Url::parse(&format!("mysql://{host}/"))
+            .map_err(|err| format!("host {} of the list is not valid ({err})", at + 2))?;
+        match url.host_str() {
+            Some(name) if !name.is_empty() && url.username().is_empty() => Ok((name.to_owned(), url.port())),
+            _ => Err(format!(
+                "host {} of the list is empty; expected mysql://user:password@host1,host2:port/name",
+                at + 2
+            )),
+        }
+    });
+    let others = others.collect::<Result<Vec<_>, String>>()?;
+    Ok((format!("{}{first}{}", &text[..hosts], &text[end..]), others))
 }
 
 const ESCAPE: &str = "; in a user or password, special characters are written as %XX (/ is %2F, @ is %40, # is %23, \
@@ -167,11 +228,15 @@ fn check_option(number: usize, key: &str, value: &str) -> Result<(), String> {
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mysql { url } => {
+            Self::Mysql { url, .. } => {
                 let user = url.username();
                 let at = if user.is_empty() { "" } else { "@" };
-                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-                write!(f, "mysql://{user}{at}{}{port}{}", url.host_str().unwrap_or_default(), url.path())
+                write!(f, "mysql://{user}{at}")?;
+                for (n, (host, port)) in self.hosts().enumerate() {
+                    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                    write!(f, "{}{host}{port}", if n > 0 { "," } else { "" })?;
+                }
+                f.write_str(url.path())
             }
             Self::Sqlite { path } => path.display().fmt(f),
         }

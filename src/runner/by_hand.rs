@@ -77,15 +77,10 @@ pub fn run(
         switch.switch.press(StopReason::Interrupted, is_second);
     })
     .context("cannot catch signals")?;
-    let heartbeat = Heartbeat {
-        config: Arc::clone(config),
-        location: super::location(&config.database),
-        owner: me.owner.clone(),
-        folder: folder.clone(),
-        under_way: Arc::clone(&under_way),
-    };
+    let heartbeat = Arc::new(Heartbeat::new(&bench, Arc::clone(&under_way)));
     let (alive, until) = channel();
-    let heart = std::thread::spawn(move || heartbeat.run(&until));
+    let beating = Arc::clone(&heartbeat);
+    let heart = std::thread::spawn(move || beating.run(&until));
     let (sender, reports) = channel();
     let (worker_bench, worker_held) = (Arc::clone(&bench), Arc::clone(&held));
     let worker = std::thread::spawn(move || sender.send(worker_bench.execute(&worker_held, 0)).is_ok());
@@ -93,6 +88,7 @@ pub fn run(
     let mut shown = 0;
     let report = loop {
         let report = reports.recv_timeout(LOOK);
+        heartbeat.stand_in(&mut store);
         pass_on(&path, &mut shown, show)?;
         match report {
             Ok(report) => break report,

@@ -48,6 +48,7 @@ pub(super) struct Drain {
     pub(super) tick: Tick,
     pub(super) slots: Slots,
     pub(super) under_way: Arc<UnderWay>,
+    heartbeat: Arc<Heartbeat>,
     pub(super) queue: Arc<Queue>,
     pub(super) bench: Arc<Bench>,
     pub(super) workers: Vec<JoinHandle<()>>,
@@ -105,6 +106,7 @@ impl Drain {
         })
         .context("cannot catch signals")?;
         let mut drain = Self {
+            heartbeat: Arc::new(Heartbeat::new(&bench, Arc::clone(&under_way))),
             tick,
             slots,
             under_way,
@@ -164,13 +166,7 @@ impl Drain {
     }
 
     fn start_heartbeat(&self, until: Receiver<()>) -> Result<JoinHandle<()>> {
-        let heartbeat = Heartbeat {
-            config: Arc::clone(&self.tick.config),
-            location: super::location(&self.tick.config.database),
-            owner: self.tick.me.owner.clone(),
-            folder: self.tick.folder.clone(),
-            under_way: Arc::clone(&self.under_way),
-        };
+        let heartbeat = Arc::clone(&self.heartbeat);
         std::thread::Builder::new()
             .name("heartbeat".to_owned())
             .spawn(move || heartbeat.run(&until))
@@ -277,6 +273,7 @@ impl Drain {
             self.hand_back.extend(waited);
             self.write_results();
         }
+        self.heartbeat.stand_in(&mut self.tick.store);
         let (active, queued) = self.queue.load();
         self.slots.keep((active + queued).max(1));
         self.queue.permit(self.slots.held());
@@ -295,7 +292,7 @@ impl Drain {
                 return Ok(());
             }
         };
-        if let Some(newer) = crate::store::newer_version(probe.schema.as_deref()) {
+        if let Some(newer) = crate::db::newer_version(probe.schema.as_deref()) {
             self.make_way(newer);
             return Ok(());
         }

@@ -59,7 +59,7 @@ impl Tick {
         let what = || format!("cannot use the database {}", self.config.database);
         let mut probe = self.store.probe(&self.key, &self.options.queues);
         let is_behind = match &probe {
-            Ok(probe) => probe.schema.as_deref() != Some(crate::store::wanted_version().as_str()),
+            Ok(probe) => probe.schema.as_deref() != Some(crate::db::wanted_version().as_str()),
             Err(StoreError::Schema(_)) => true,
             Err(_) => false,
         };

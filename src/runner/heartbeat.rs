@@ -1,22 +1,24 @@
 //! Looking after jobs that take long: renewing their leases, passing cancellations on, copying their output.
 //!
-//! A thread with a connection of its own, which it opens when the first job is a second old. Safety does not depend
-//! on it: an execution whose lease is not renewed stops by itself (see [`crate::process::stop::Switch`]).
+//! A thread with a connection of its own, which it opens when the first job is a second old. Where it gets none, since a user may
+//! have only one, say, the thread that claims does its work meanwhile, on its own. Safety does not depend on either: an
+//! execution whose lease is not renewed stops by itself (see [`crate::process::stop::Switch`]).
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::under_way::{Held, UnderWay, trusted_until};
-use super::worker::stored;
+use super::worker::{Bench, stored};
 use crate::config::Config;
 use crate::process::capture::{punch_out_middle, salvage};
 use crate::process::clock::since_boot;
 use crate::process::ledger::output_path;
 use crate::process::stop::StopReason;
-use crate::store::{Location, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// How old a job must be before anything but its lease is looked after.
 const YOUNG: Duration = Duration::from_secs(1);
@@ -27,18 +29,22 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often output is copied while it grows.
 const COPY: Duration = Duration::from_secs(2);
 
-/// The thread's view of the runner.
+/// How long no connection is asked for once there was none.
+const RECONNECT: Duration = Duration::from_secs(5);
+
+/// What it takes to look after what runs.
 pub(super) struct Heartbeat {
-    pub(super) config: Arc<Config>,
-    pub(super) location: Location,
-    pub(super) owner: String,
-    pub(super) folder: PathBuf,
-    pub(super) under_way: Arc<UnderWay>,
+    config: Arc<Config>,
+    owner: String,
+    folder: PathBuf,
+    under_way: Arc<UnderWay>,
+    progress: Mutex<Progress>,
+    /// Whether the thread that claims is to do it.
+    is_without_connection: AtomicBool,
 }
 
 #[derive(Default)]
 struct Progress {
-    store: Option<Store>,
     renewed_at: Option<Instant>,
     looked_at: Option<Instant>,
     copied_at: Option<Instant>,
@@ -51,43 +57,78 @@ fn is_over(at: Option<Instant>, interval: Duration) -> bool {
 }
 
 impl Heartbeat {
+    /// Does not hold `bench` itself: its thread may outlast the ledger, which ends with that.
+    pub(super) fn new(bench: &Bench, under_way: Arc<UnderWay>) -> Self {
+        let progress = Progress { renewed_at: Some(Instant::now()), ..Progress::default() };
+        Self {
+            config: Arc::clone(&bench.config),
+            owner: bench.owner.clone(),
+            folder: bench.folder.clone(),
+            under_way,
+            progress: Mutex::new(progress),
+            is_without_connection: AtomicBool::new(false),
+        }
+    }
+
     /// Works until the sender of `until` is dropped.
-    pub(super) fn run(self, until: &Receiver<()>) {
-        let lease = self.config.runner.lease;
-        let interval = Duration::from_millis(250).min(lease / 12);
-        let mut is_told = false;
-        let mut progress = Progress { renewed_at: Some(Instant::now()), ..Progress::default() };
+    pub(super) fn run(&self, until: &Receiver<()>) {
+        let interval = Duration::from_millis(250).min(self.config.runner.lease / 12);
+        let (mut own, mut refused_at, mut is_told) = (None, None, false);
         loop {
             match until.recv_timeout(interval) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
             }
-            match self.beat(&mut progress, lease) {
+            if !self.has_old() || own.is_none() && !is_over(refused_at, RECONNECT) {
+                continue;
+            }
+            let store = match own.take().map_or_else(|| self.connect(), Ok) {
+                Ok(store) => own.insert(store),
+                Err(err) => {
+                    log::info!("no connection to look after what runs: {err}");
+                    refused_at = Some(Instant::now());
+                    self.is_without_connection.store(true, Ordering::Release);
+                    continue;
+                }
+            };
+            self.is_without_connection.store(false, Ordering::Release);
+            match self.beat(store) {
                 Ok(()) => is_told = false,
                 Err(err) => {
                     if !std::mem::replace(&mut is_told, true) {
                         log::warn!("cannot look after running jobs, will go on trying: {err}");
                     }
-                    progress.store = None;
+                    own = None;
                 }
             }
         }
     }
 
-    fn beat(&self, progress: &mut Progress, lease: Duration) -> Result<(), StoreError> {
+    /// Does on `store` what the thread would do, if that has no connection.
+    pub(super) fn stand_in(&self, store: &mut Store) {
+        if self.is_without_connection.load(Ordering::Acquire)
+            && self.has_old()
+            && let Err(err) = self.beat(store)
+        {
+            log::info!("cannot look after running jobs, will go on trying: {err}");
+        }
+    }
+
+    fn has_old(&self) -> bool {
+        self.under_way.all().iter().any(|held| held.claimed_at.elapsed() >= YOUNG)
+    }
+
+    /// An answer that comes too late to renew anything is not waited for: a new connection may be quicker.
+    fn connect(&self) -> Result<Store, StoreError> {
+        let limit = (self.config.runner.lease / 4).clamp(Duration::from_secs(1), Duration::from_secs(20));
+        Store::connect_within(&super::location(&self.config.database), Some(limit))
+    }
+
+    fn beat(&self, store: &mut Store) -> Result<(), StoreError> {
+        let lease = self.config.runner.lease;
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.under_way.all();
         let old: Vec<&Arc<Held>> = all.iter().filter(|held| held.claimed_at.elapsed() >= YOUNG).collect();
-        if old.is_empty() {
-            return Ok(());
-        }
-        let store = match &mut progress.store {
-            Some(store) => store,
-            none => {
-                // An answer that comes too late to renew anything is not waited for: a new connection may be quicker.
-                let limit = (lease / 4).clamp(Duration::from_secs(1), Duration::from_secs(20));
-                none.insert(Store::connect_within(&self.location, Some(limit))?)
-            }
-        };
         let ids: Vec<i64> = all.iter().map(|held| held.job.id).collect();
         if is_over(progress.renewed_at, lease / 3) {
             let asked = since_boot();

@@ -20,14 +20,16 @@ pub mod tick;
 mod under_way;
 mod worker;
 
-use std::path::PathBuf;
+use percent_encoding::percent_decode_str;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::config::{Config, DatabaseUrl};
+use crate::db::{Endpoint, Location, Server, Tls, TlsMode};
 use crate::process;
-use crate::store::{Location, Store};
+use crate::store::Store;
 
 /// Who this process is, for the whole of its life.
 #[derive(Debug, Clone)]
@@ -52,14 +54,45 @@ impl Default for Identity {
     }
 }
 
+/// Where a server's socket is that listens on this host, on Debian and on Fedora.
+const SOCKETS: [&str; 2] = ["/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock"];
+
 /// Where the configured database is.
 #[must_use]
 pub fn location(database: &DatabaseUrl) -> Location {
-    if database.is_mysql() {
-        Location::Mysql(database.expose().to_owned())
-    } else {
-        Location::Sqlite(database.expose().to_owned())
-    }
+    let DatabaseUrl::Mysql { url, .. } = database else {
+        return Location::Sqlite(database.expose().to_owned());
+    };
+    let path = |option: &str| database.option(option).map(PathBuf::from);
+    let endpoint = |(host, port): (&str, Option<u16>)| match (host, port) {
+        ("localhost", None) => SOCKETS
+            .iter()
+            .find(|socket| Path::new(socket).exists())
+            .map_or_else(|| Endpoint::Tcp(host.to_owned(), 3306), |socket| Endpoint::Socket(socket.into())),
+        _ => Endpoint::Tcp(host.trim_matches(['[', ']']).to_owned(), port.unwrap_or(3306)),
+    };
+    let endpoints = match path("unix_socket") {
+        Some(socket) => vec![Endpoint::Socket(socket)],
+        None => database.hosts().map(endpoint).collect(),
+    };
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mode = match database.option("ssl_mode").map(|mode| mode.to_lowercase()).as_deref() {
+        Some("disabled") => TlsMode::Disabled,
+        Some("required" | "verify_ca") => TlsMode::Verified,
+        Some("verify_identity") => TlsMode::Identity,
+        // Who names an authority wants it to have signed.
+        None if path("ssl_ca").is_some() => TlsMode::Verified,
+        _ => TlsMode::Preferred,
+    };
+    let tls = Tls::new(mode, path("ssl_ca"), path("ssl_cert").zip(path("ssl_key")));
+    Location::Server(Server {
+        endpoints,
+        user: decoded(url.username()),
+        password: decoded(url.password().unwrap_or_default()),
+        database: url.path().trim_start_matches('/').to_owned(),
+        tls,
+        public_key: path("server_public_key"),
+    })
 }
 
 /// Connects to the configured database, whatever its schema.
@@ -80,12 +113,12 @@ pub(super) fn patience(config: &Config) -> Duration {
     (config.runner.lease / 2).clamp(Duration::from_secs(10), Duration::from_secs(60))
 }
 
-/// What to look at, for the client libraries' own words (which are in English) and the server's.
+/// What to look at, by what this side and the server say.
 fn hint(error: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
     if has(&["Access denied"]) {
         " (check user and password in $DATABASE_URL, --database-url or `database` in jobs.yaml)"
-    } else if has(&["Can't connect", "Unknown server host", "Connection refused"]) {
+    } else if has(&["cannot connect"]) {
         " (is the server running there? host and port are in $DATABASE_URL, --database-url or `database` in jobs.yaml)"
     } else if has(&["Unknown database"]) {
         " (create it, or check the name in the URL)"

@@ -6,13 +6,13 @@ use std::time::Duration;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::enqueue::{Declared, micros, params_json};
 use super::error::StoreError;
 use super::finish::clip;
+use super::handle::Store;
 use super::query::LONGEST_PARAMS;
+use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, marks, marks_or_empty};
-use super::text::AnyText as Text;
 use crate::job::{Action, Definition, Unique, is_hook, parse_params};
 
 /// How long a job is startable before it comes nearer to the head of its queue, and by how much of a priority.

@@ -1,12 +1,13 @@
 //! Who did what: a row for each change that a person made, on the web page or by the command line. Locks nothing.
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::connection::Store;
 use super::error::StoreError;
 use super::finish::clip;
+use super::handle::Store;
 use super::sql::{Sql, StoredTime};
 
 /// Something that a person did.

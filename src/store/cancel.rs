@@ -1,9 +1,9 @@
 //! Cancelling a job: at once while it has not started, by its runner while it runs.
 
-use super::connection::Store;
 use super::enqueue::IdAndState;
 use super::error::StoreError;
 use super::finish::clip;
+use super::handle::Store;
 use super::sql::Sql;
 use crate::job::State;
 

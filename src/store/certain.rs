@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use chrono::NaiveDateTime;
 
-use super::connection::{Store, pause};
 use super::error::StoreError;
+use super::handle::Store;
 use super::sql::{Id, Sql, utc};
+use crate::db::pause;
 
 /// How long a database that is away is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);

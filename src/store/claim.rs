@@ -7,16 +7,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable};
 
-use super::connection::Store;
 use super::enqueue::{Declared, NewJob, micros, no_answer};
 use super::error::StoreError;
+use super::handle::Store;
 use super::limits::Limits;
+use super::sql::AnyText as Text;
 use super::sql::{Sql, padded_marks, utc};
-use super::text::AnyText as Text;
 
 /// Who wants how many jobs of which queue.
 #[derive(Debug, Clone, Copy)]

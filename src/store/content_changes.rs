@@ -5,11 +5,11 @@
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
 use super::mapping::quoted;
+use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, Value, marks};
-use super::text::AnyText as Text;
 use crate::job::fnv1a;
 use crate::job::shop::ChangeTable;
 

@@ -6,15 +6,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use super::sql::AnyTime as Timestamp;
 use chrono::NaiveDateTime;
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Timestamp};
+use diesel::sql_types::BigInt;
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, marks, time_text};
-use super::text::AnyText as Text;
 use crate::job::State;
 
 /// Jobs per transaction.

@@ -12,11 +12,11 @@ use std::time::Duration;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, padded_marks};
-use super::text::AnyText as Text;
 use crate::job::{On, State};
 
 /// Marked jobs looked at in one transaction.

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Nullable};
 
 use super::certain::Inserted;
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Sql, Value, marks};
-use super::text::AnyText as Text;
 use crate::job::{Action, Definition, Hooks, On, State, Unique};
 
 /// Jobs per `INSERT`.
@@ -300,7 +301,7 @@ impl Store {
                 return Err(self.who_has_it(err, chunk)?);
             }
             let count = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
-            let query = if self.is_mysql() {
+            let query = if self.is_server() {
                 "SELECT CAST(LAST_INSERT_ID() AS SIGNED) AS id, CAST(@@auto_increment_increment AS SIGNED) AS step, \
                  UTC_TIMESTAMP(6) AS at"
                     .to_owned()
@@ -308,7 +309,7 @@ impl Store {
                 "SELECT last_insert_rowid() - ? + 1 AS id, 1 AS step, NULL AS at".to_owned()
             };
             let mut query = Sql::new(query);
-            if !self.is_mysql() {
+            if !self.is_server() {
                 query = query.bind(count);
             }
             let first = self.rows::<FirstId>(&query)?;

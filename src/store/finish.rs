@@ -12,12 +12,12 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};
 use serde::{Deserialize, Serialize};
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
 use super::output::Output;
+use super::sql::AnyText as Text;
 use super::sql::{Sql, Value, marks, padded_marks};
-use super::text::AnyText as Text;
 use crate::job::{Outcome, State, Verdict};
 
 /// When an attempt began, as far as it is known.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
 use super::query::Job;
 use super::sql::{Id, Sql};
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
 use super::sql::{Sql, marks};
 
 /// A job that the runner still holds.

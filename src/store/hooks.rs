@@ -3,8 +3,8 @@
 //! In the transaction that ends the job: so there is one for each end, whatever dies when. Which ends are told is on
 //! the job's own row, and what the command is told is read when it starts.
 
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
 use super::sql::{Sql, padded_marks};
 use crate::job::{State, hook_name};
 

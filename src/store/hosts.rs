@@ -6,15 +6,16 @@
 
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::error::StoreError;
 use super::finish::clip;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Sql, StoredTime};
-use super::text::AnyText as Text;
 use crate::job::{Declares, Host};
 
 #[derive(QueryableByName)]
@@ -46,7 +47,7 @@ impl Store {
     ///
     /// When the database fails.
     pub fn record_tick(&mut self, host: &str, digest: &str) -> Result<(), StoreError> {
-        let conflict = if self.is_mysql() {
+        let conflict = if self.is_server() {
             "ON DUPLICATE KEY UPDATE last_tick_at = VALUES(last_tick_at), \
              schedules_digest = VALUES(schedules_digest), version = VALUES(version)"
         } else {
@@ -96,7 +97,7 @@ impl Store {
     /// When the database fails.
     pub fn record_busy_tick(&mut self, host: &str, took: Duration, renewals: u64) -> Result<(), StoreError> {
         let renewals = i64::try_from(renewals).unwrap_or(i64::MAX);
-        let conflict = if self.is_mysql() {
+        let conflict = if self.is_server() {
             "ON DUPLICATE KEY UPDATE tick_ms = VALUES(tick_ms), renewals = renewals + VALUES(renewals)"
         } else {
             "ON CONFLICT (host) DO UPDATE SET tick_ms = excluded.tick_ms, renewals = duly_host.renewals + excluded.renewals"
@@ -108,7 +109,7 @@ impl Store {
     }
 
     fn on_host_conflict(&self, columns: &[&str]) -> String {
-        let mysql = self.is_mysql();
+        let mysql = self.is_server();
         let set = |column: &&str| {
             if mysql {
                 format!("{column} = VALUES({column})")

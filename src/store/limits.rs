@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use diesel::QueryableByName;
 
 use super::claim::ClaimRow;
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::Sql;
-use super::text::AnyText as Text;
 
 /// The limits that hold for a claim.
 #[derive(Clone, Copy)]

@@ -2,9 +2,9 @@
 //!
 //! Each is a row among the order's attempts, so that it cannot happen beside a claim, and stays known.
 
-use super::connection::Store;
 use super::error::StoreError;
 use super::finish::clip;
+use super::handle::Store;
 use super::lost_orders::{ADDED, FOR_EVER, Last, REMOVED};
 use super::mapping::quoted;
 use super::sql::{Sql, marks};

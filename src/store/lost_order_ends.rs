@@ -8,14 +8,14 @@ use std::time::Duration;
 use diesel::QueryableByName;
 use diesel::sql_types::{Integer, Nullable};
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
 use super::finish::clip;
+use super::handle::Store;
 use super::lost_orders::{ClaimedOrder, FOR_EVER};
 use super::mapping::quoted;
+use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, Value};
-use super::text::AnyText as Text;
 use crate::job::Outcome;
 use crate::job::shop::{OrderTable, OrderVerdict};
 

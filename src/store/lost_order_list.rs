@@ -1,15 +1,16 @@
 //! Lost orders for people: lists, one order whole, and news of them that is untold. Locks nothing.
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable};
 
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
 use super::lost_orders::REMOVED;
 use super::mapping::quoted;
+use super::sql::AnyText as Text;
 use super::sql::{Sql, StoredTime, marks};
-use super::text::AnyText as Text;
 use crate::job::shop::{OrderState, OrderTable, OrderVerdict};
 
 /// Orders read at most; with fewer than that lost, a list is complete.

@@ -10,12 +10,12 @@ use std::time::Duration;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Binary, Integer, Nullable};
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
 use super::mapping::quoted;
+use super::sql::AnyText as Text;
 use super::sql::Sql;
-use super::text::AnyText as Text;
 use crate::job::shop::{OrderTable, OrderVerdict};
 
 /// What blocks an order for good, where its table has no word for that.

@@ -2,10 +2,10 @@
 
 use diesel::QueryableByName;
 
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::Sql;
-use super::text::AnyText as Text;
 
 /// A table or column name as it stands in a statement. SQLite knows this way of quoting too, and unlike a name in double
 /// quotes it never takes such a name for a text.
@@ -61,7 +61,7 @@ impl Store {
             Some((schema, table)) => (Some(schema), table),
             None => (None, table),
         };
-        let query = if self.is_mysql() {
+        let query = if self.is_server() {
             "SELECT column_name AS name, data_type AS kind FROM information_schema.columns \
              WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ? ORDER BY ordinal_position"
         } else {

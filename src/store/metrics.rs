@@ -8,14 +8,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Sql, StoredTime, Value, marks};
-use super::text::AnyText as Text;
 use crate::job::State;
 
 /// How far the mark stays behind. A transaction that took longer between the statement that dates an end and its commit
@@ -195,7 +196,7 @@ impl Store {
             Some(_) => Sql::once(text),
         };
         let whole = |expression: &str| {
-            format!("CAST({expression} AS {})", if self.is_mysql() { "SIGNED" } else { "INTEGER" })
+            format!("CAST({expression} AS {})", if self.is_server() { "SIGNED" } else { "INTEGER" })
         };
         let bounds: Vec<String> = BOUNDS_MS
             .iter()
@@ -228,7 +229,7 @@ impl Store {
 
     /// Adds to the totals. Part of a unit that holds the mark.
     fn add(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        let conflict = if self.is_mysql() {
+        let conflict = if self.is_server() {
             "ON DUPLICATE KEY UPDATE total = total + VALUES(total), at = COALESCE(GREATEST(at, VALUES(at)), VALUES(at), at)"
         } else {
             "ON CONFLICT (metric, name, label) DO UPDATE SET total = duly_metric.total + excluded.total, \

@@ -4,9 +4,10 @@ use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
 use serde::{Deserialize, Serialize};
 
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
 use super::sql::Sql;
+use crate::db::literal_size;
 
 /// Bytes of output that every server takes in one packet; the smallest default of `max_allowed_packet` is 1 MiB.
 const SURE_TO_FIT: usize = 900 * 1024;
@@ -41,16 +42,18 @@ impl Store {
 
     /// Cuts an output that the server would refuse, and drop the connection for; `None` where it fits.
     fn fit_packet(&mut self, output: &Output) -> Result<Option<Output>, StoreError> {
-        if output.body.len() <= SURE_TO_FIT || !self.is_mysql() {
+        if output.body.len() <= SURE_TO_FIT / 2 || !self.is_server() {
             return Ok(None);
         }
         let query = Sql::new("SELECT CAST(@@max_allowed_packet AS SIGNED) AS number");
         let packet = self.rows::<Number>(&query)?.first().map_or(0, |row| row.number);
         let most = usize::try_from(packet).unwrap_or(0).saturating_sub(4096).max(SURE_TO_FIT);
-        if output.body.len() <= most {
-            return Ok(None);
-        }
-        let end = (0..=most).rev().find(|at| output.body.is_char_boundary(*at)).unwrap_or(0);
+        let mut size = 0;
+        let too_long = output.body.char_indices().find(|(_, character)| {
+            size += literal_size(*character);
+            size > most
+        });
+        let Some((end, _)) = too_long else { return Ok(None) };
         let lost = output.body.len() - end;
         let body =
             format!("{}\n… {lost} bytes left out: max_allowed_packet is {packet} …\n", &output.body[..end]);

@@ -7,13 +7,14 @@
 
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
 use super::query::{Job, OutputRow};
 use super::sql::{Sql, StoredTime, Value};
 use crate::job::State;
@@ -327,7 +328,7 @@ impl Store {
     pub fn child_counts(&mut self, root: i64) -> Result<Vec<(State, i64)>, StoreError> {
         let query = "SELECT CONCAT(state, '') AS state, COUNT(*) AS number FROM duly_job WHERE root_id = ? GROUP BY state";
         let query =
-            if self.is_mysql() { query.to_owned() } else { query.replace("CONCAT(state, '')", "state") };
+            if self.is_server() { query.to_owned() } else { query.replace("CONCAT(state, '')", "state") };
         let rows: Vec<CountRow> = self.rows(&Sql::new(query).bind(root))?;
         Ok(rows.into_iter().filter_map(|row| Some((row.state.parse().ok()?, row.number))).collect())
     }
@@ -355,7 +356,7 @@ impl Store {
         fence: Option<i64>,
         tail: usize,
     ) -> Result<Option<OutputRow>, StoreError> {
-        let (part, bytes) = if self.is_mysql() {
+        let (part, bytes) = if self.is_server() {
             (
                 format!("RIGHT(body, {tail})"),
                 ["LENGTH(body)".to_owned(), format!("LENGTH(RIGHT(body, {tail}))")],
@@ -392,7 +393,7 @@ impl Store {
     ///
     /// When the database fails.
     pub fn limit_statements(&mut self, most: Duration) -> Result<(), StoreError> {
-        if !self.is_mysql() {
+        if !self.is_server() {
             return Ok(());
         }
         let (millis, seconds) = (most.as_millis(), most.as_secs().max(1));

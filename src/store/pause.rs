@@ -3,15 +3,16 @@
 //! The row `gate` orders pauses and claims: a claim locks it shared until it is committed, a pause locks it alone. So
 //! when a pause has been made, every claim that did not see it is committed, and every later one sees it.
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{Nullable, Timestamp};
+use diesel::sql_types::Nullable;
 
-use super::connection::Store;
 use super::error::StoreError;
 use super::finish::clip;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Sql, StoredTime};
-use super::text::AnyText as Text;
 use crate::job::why::{Hold, is_in_scope};
 
 /// What may be paused.
@@ -112,7 +113,7 @@ impl Store {
 
     /// The pauses that last, the gate locked shared until the end of the transaction. Part of a unit.
     pub(super) fn pauses_at_the_gate(&mut self) -> Result<Vec<Pause>, StoreError> {
-        if self.is_mysql() {
+        if self.is_server() {
             // Read after the gate is held: what was read while waiting for it would be too old.
             let gate = "SELECT scope, paused_at, until_at, paused_by, reason FROM duly_pause \
                         WHERE scope = 'gate' LOCK IN SHARE MODE";

@@ -1,14 +1,15 @@
 //! The one question a tick asks first: is there anything to do?
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::enqueue::no_answer;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Sql, marks};
-use super::text::AnyText as Text;
 
 /// What a tick needs to know before it does anything.
 #[derive(Debug, Clone, PartialEq, Eq)]

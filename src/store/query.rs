@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable};
 
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, StoredState, StoredTime};
-use super::text::AnyText as Text;
 use crate::job::{State, parse_params};
 
 /// One job, as it is stored.

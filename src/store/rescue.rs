@@ -1,17 +1,18 @@
 //! Giving back what a runner that vanished held.
 
+use super::sql::AnyTime as Timestamp;
 use chrono::NaiveDateTime;
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable};
 use std::time::Duration;
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
 use super::finish::{AttemptEnd, Finished, StartedAt};
+use super::handle::Store;
 use super::output::Output;
+use super::sql::AnyText as Text;
 use super::sql::{Sql, marks, utc};
-use super::text::AnyText as Text;
 use crate::job::{Outcome, Verdict};
 
 /// How long after the end of a lease a job is taken from its runner: the clocks of two servers of a cluster differ.

@@ -7,17 +7,18 @@
 
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::dependents::LOOK_AGAIN;
 use super::enqueue::{Declared, NewJob, micros};
 use super::error::StoreError;
 use super::finish::clip;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Id, OPEN, Sql, StoredTime, padded_marks};
-use super::text::AnyText as Text;
 use crate::job::{On, State};
 
 /// Roots looked at in one transaction.

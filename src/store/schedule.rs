@@ -8,16 +8,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::enqueue::{Declared, NewJob, Start, micros};
 use super::error::StoreError;
 use super::finish::clip;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{OPEN, Sql, utc};
-use super::text::AnyText as Text;
 use crate::job::{Definition, Occurrences, On, Overlap, Schedule, State, Unique};
 
 /// A scheduled name that is due to be looked at.

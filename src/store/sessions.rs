@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
 use super::mapping::quoted;
 use super::sql::{Sql, StoredTime};
 use crate::job::shop::SessionTable;
@@ -68,7 +69,7 @@ impl Store {
         let column = quoted(&table.time);
         let has = |words: &[&str]| words.iter().any(|word| kind.contains(word));
         let (is_mysql, is_number) =
-            (self.is_mysql(), has(&["int", "decimal", "numeric", "float", "double", "real"]));
+            (self.is_server(), has(&["int", "decimal", "numeric", "float", "double", "real"]));
         if is_mysql && !is_number && !has(&["datetime", "timestamp"]) {
             return Err(StoreError::Unknown(format!(
                 "sessions.columns.time: the column `{}` of `{}` is of type {kind}; expected a number of seconds since \

@@ -9,8 +9,8 @@
 use std::hash::{BuildHasher, RandomState};
 
 use super::claim::{CLAIM_COLUMNS, ClaimRequest, ClaimRow};
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
 use super::limits::Limits;
 use super::sql::{Id, Sql, marks, padded_marks};
 
@@ -53,7 +53,7 @@ impl Store {
         limits: Limits<'_>,
         but: &[String],
     ) -> Result<Option<Vec<i64>>, StoreError> {
-        if limits.queue.is_some() || !self.is_mysql() {
+        if limits.queue.is_some() || !self.is_server() {
             return Ok(None);
         }
         let query = format!(

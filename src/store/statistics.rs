@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
 use super::sql::{Sql, StoredTime};
 use crate::job::State;
 

@@ -4,15 +4,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Nullable};
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{OPEN, Sql, StoredState, StoredTime};
-use super::text::AnyText as Text;
 use crate::job::health::{Depth, Expired, Failing, Stuck};
 use crate::job::{SILENT, State};
 
@@ -262,7 +263,7 @@ impl Store {
     /// [`StoreError::Conflict`] when somebody else kept it from that all the time.
     pub fn wait_for_turn(&mut self) -> Result<Duration, StoreError> {
         let asked = Instant::now();
-        if !self.is_mysql() {
+        if !self.is_server() {
             self.once(|_| Ok(()))?;
         }
         Ok(asked.elapsed())

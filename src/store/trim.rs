@@ -6,11 +6,11 @@ use std::time::Duration;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer};
 
-use super::connection::Store;
 use super::enqueue::micros;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, marks};
-use super::text::AnyText as Text;
 
 /// Rows per transaction.
 const BATCH: usize = 500;

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Integer, Nullable, Timestamp};
+use diesel::sql_types::{BigInt, Integer, Nullable};
 
-use super::connection::Store;
 use super::error::StoreError;
+use super::handle::Store;
+use super::sql::AnyText as Text;
 use super::sql::{OPEN, Sql, StoredState, StoredTime};
-use super::text::AnyText as Text;
 use crate::job::why::{Facts, Hold, LastAttempt, Other};
 use crate::job::{On, State};
 
@@ -115,7 +116,7 @@ impl Store {
              started_at, finished_at, scheduled_for, lease_until, cancel_requested_at, attempts, max_attempts, owner, host, \
              reason, outcome, exit_code, root_id, own_end, children + 0 AS children, children_ended + 0 AS children_ended, \
              time_before_stale_ms FROM duly_job WHERE id = ?",
-            int = if self.is_mysql() { "SIGNED" } else { "INTEGER" },
+            int = if self.is_server() { "SIGNED" } else { "INTEGER" },
             run_at = self.readable("run_at")
         );
         let Some(row) = self.rows::<Row>(&Sql::new(query).bind(id))?.pop() else { return Ok(None) };

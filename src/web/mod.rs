@@ -47,8 +47,8 @@ use tokio::sync::watch;
 pub use secrets::hash_password;
 
 use crate::config::{Config, LoadOptions};
+use crate::db::Location;
 use crate::process::signals;
-use crate::store::Location;
 use site::Site;
 
 /// Threads that may block: those with a connection, and one that looks at a password.

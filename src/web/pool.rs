@@ -8,7 +8,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::problem::Problem;
-use crate::store::{Location, Store, StoreError};
+use crate::db::Location;
+use crate::store::{Store, StoreError};
 
 /// Connections, and statements at once.
 const CONNECTIONS: usize = 6;

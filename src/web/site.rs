@@ -14,7 +14,7 @@ use super::session::Sessions;
 use super::statistics::Figures;
 use super::throttle::Throttle;
 use crate::config::{self, Config, LoadOptions};
-use crate::store::Location;
+use crate::db::Location;
 
 /// How often at most the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);

@@ -4,18 +4,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::{env, process, thread};
 
-use chrono::{NaiveDate, NaiveDateTime};
 use diesel::connection::SimpleConnection;
 use diesel::deserialize::{self, FromSql, QueryableByName};
-use diesel::mysql::{Mysql, MysqlType, MysqlValue};
 use diesel::row::{Field, NamedRow, Row};
-use diesel::sql_types::{BigInt, Date, Double, Text, Timestamp, Unsigned};
+use diesel::sql_types::Text;
 use diesel::sqlite::Sqlite;
-use diesel::{Connection, MysqlConnection, QueryResult, RunQueryDsl, SqliteConnection};
+use diesel::{Connection, RunQueryDsl, SqliteConnection};
 use tempfile::TempDir;
 use url::Url;
 
-use super::{Proxy, Server};
+use super::{Client, Proxy, Server};
 
 /// A kind of database that everything has to work on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,10 +176,10 @@ impl Drop for Database {
         }
         // A server that the test took away has taken the database with it.
         if let Some((admin, name)) = &self.server
-            && let Ok(mut connection) = MysqlConnection::establish(admin.as_str())
+            && let Ok(mut client) = Client::connect(admin.as_str())
         {
-            let dropped = connection
-                .batch_execute(&format!("DROP DATABASE IF EXISTS {name}; DROP USER IF EXISTS {name}@'%'"));
+            let dropped =
+                client.execute(&format!("DROP DATABASE IF EXISTS {name}; DROP USER IF EXISTS {name}@'%'"));
             assert!(dropped.is_ok() || thread::panicking(), "dropping {name}: {dropped:?}");
         }
     }
@@ -192,7 +190,7 @@ pub(crate) enum Session {
     /// To a file.
     Sqlite(SqliteConnection),
     /// To a server.
-    MariaDb(MysqlConnection),
+    MariaDb(Client),
 }
 
 impl Session {
@@ -204,7 +202,7 @@ impl Session {
                 session.sql("PRAGMA busy_timeout = 300");
                 Some(session)
             }
-            Backend::MariaDb => MysqlConnection::establish(url).ok().map(|_| Session::open(backend, url)),
+            Backend::MariaDb => Client::connect(url).ok().map(|_| Session::open(backend, url)),
         }
     }
 
@@ -218,15 +216,13 @@ impl Session {
                 Session::Sqlite(connection)
             }
             Backend::MariaDb => {
-                let mut connection = MysqlConnection::establish(url)
-                    .unwrap_or_else(|err| panic!("connecting to {url}: {err}"));
+                let mut client =
+                    Client::connect(url).unwrap_or_else(|err| panic!("connecting to {url}: {err}"));
                 if Server::is_cluster() {
                     // The test sees what was committed on any node.
-                    connection
-                        .batch_execute("SET SESSION wsrep_sync_wait = 15")
-                        .expect("a node of a cluster");
+                    client.execute("SET SESSION wsrep_sync_wait = 15").expect("a node of a cluster");
                 }
-                Session::MariaDb(connection)
+                Session::MariaDb(client)
             }
         }
     }
@@ -238,10 +234,12 @@ impl Session {
     }
 
     /// The same, which may be refused.
-    pub(crate) fn try_sql(&mut self, statements: &str) -> QueryResult<()> {
+    pub(crate) fn try_sql(&mut self, statements: &str) -> Result<(), String> {
         match self {
-            Session::Sqlite(connection) => connection.batch_execute(statements),
-            Session::MariaDb(connection) => connection.batch_execute(statements),
+            Session::Sqlite(connection) => {
+                connection.batch_execute(statements).map_err(|err| err.to_string())
+            }
+            Session::MariaDb(client) => client.execute(statements),
         }
     }
 
@@ -256,12 +254,16 @@ impl Session {
         self.load(query).ok()
     }
 
-    fn load(&mut self, query: &str) -> QueryResult<Vec<Vec<Option<String>>>> {
-        let found = match self {
-            Session::Sqlite(connection) => diesel::sql_query(query).load::<Cells>(connection)?,
-            Session::MariaDb(connection) => diesel::sql_query(query).load::<Cells>(connection)?,
-        };
-        Ok(found.into_iter().map(|cells| cells.0).collect())
+    fn load(&mut self, query: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+        match self {
+            Session::Sqlite(connection) => {
+                let found = diesel::sql_query(query).load::<Cells>(connection);
+                found
+                    .map(|rows| rows.into_iter().map(|cells| cells.0).collect())
+                    .map_err(|err| err.to_string())
+            }
+            Session::MariaDb(client) => client.rows(query),
+        }
     }
 
     /// The one value of a query, as text; `NULL` for null.
@@ -275,7 +277,7 @@ impl Session {
     }
 }
 
-/// A row of any query, each value as text: times as `2026-01-31 14:05:00.000000`, whatever the database keeps them as.
+/// A row of any query of SQLite, each value as text.
 struct Cells(Vec<Option<String>>);
 
 impl QueryableByName<Sqlite> for Cells {
@@ -286,33 +288,4 @@ impl QueryableByName<Sqlite> for Cells {
         };
         (0..row.field_count()).map(text).collect::<Result<_, _>>().map(Cells)
     }
-}
-
-impl QueryableByName<Mysql> for Cells {
-    fn build<'a>(row: &impl NamedRow<'a, Mysql>) -> deserialize::Result<Cells> {
-        let text = |index| -> deserialize::Result<Option<String>> {
-            let field = Row::get(row, index).ok_or("no such column")?;
-            field.value().map(mysql_text).transpose()
-        };
-        (0..row.field_count()).map(text).collect::<Result<_, _>>().map(Cells)
-    }
-}
-
-/// A value as MySQL's own client would show it.
-fn mysql_text(value: MysqlValue<'_>) -> deserialize::Result<String> {
-    use MysqlType as T;
-    Ok(match value.value_type() {
-        T::Tiny | T::Short | T::Long | T::LongLong => {
-            <i64 as FromSql<BigInt, Mysql>>::from_sql(value)?.to_string()
-        }
-        T::UnsignedTiny | T::UnsignedShort | T::UnsignedLong | T::UnsignedLongLong => {
-            <u64 as FromSql<Unsigned<BigInt>, Mysql>>::from_sql(value)?.to_string()
-        }
-        T::Float | T::Double => <f64 as FromSql<Double, Mysql>>::from_sql(value)?.to_string(),
-        T::Date => <NaiveDate as FromSql<Date, Mysql>>::from_sql(value)?.to_string(),
-        T::DateTime | T::Timestamp => <NaiveDateTime as FromSql<Timestamp, Mysql>>::from_sql(value)?
-            .format("%Y-%m-%d %H:%M:%S%.6f")
-            .to_string(),
-        _ => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-    })
 }

@@ -3,6 +3,8 @@
 //! Guarantees: no test sees another's files, database, environment or host slots; nothing that was started outlives the
 //! test process, even one that is killed. A missing server fails the tests that need it, it never skips them.
 
+mod certificates;
+mod client;
 mod database;
 mod proxy;
 mod sandbox;
@@ -12,6 +14,8 @@ mod terminal;
 mod user;
 mod wait;
 
+pub(crate) use certificates::Certificates;
+pub(crate) use client::Client;
 pub(crate) use database::{Backend, Database, Session};
 pub(crate) use proxy::{CommitFault, Proxy};
 pub(crate) use sandbox::{Output, Running, Sandbox, program};

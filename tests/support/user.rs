@@ -1,10 +1,8 @@
 //! Users of a database server who may do what the README grants them, or what a test says.
 
-use diesel::connection::SimpleConnection;
-use diesel::{Connection, MysqlConnection};
 use url::Url;
 
-use super::{Sandbox, Server};
+use super::{Client, Sandbox, Server};
 
 const README: &str = include_str!("../../README.md");
 
@@ -45,15 +43,14 @@ impl User {
 
     /// Executes one statement as this user; gives what the server says against it.
     pub(crate) fn try_sql(&self, statement: &str) -> Result<(), String> {
-        let mut session = MysqlConnection::establish(self.url.as_str()).map_err(|err| err.to_string())?;
-        session.batch_execute(statement).map_err(|err| err.to_string())
+        Client::connect(self.url.as_str())?.execute(statement)
     }
 }
 
 impl Drop for User {
     fn drop(&mut self) {
-        if let Ok(mut admin) = MysqlConnection::establish(Server::shared().admin().as_str()) {
-            drop(admin.batch_execute(&format!("DROP USER {}@'%'", self.name)));
+        if let Ok(mut admin) = Client::connect(Server::shared().admin().as_str()) {
+            drop(admin.execute(&format!("DROP USER {}@'%'", self.name)));
         }
     }
 }

@@ -16,11 +16,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use diesel::connection::SimpleConnection;
-use diesel::{Connection, MysqlConnection};
 use rustix::process::Signal;
 use url::Url;
 
+use super::client::Client;
 use super::database::{Backend, Session};
 use super::wait_until;
 
@@ -242,12 +241,8 @@ impl Server {
             let is_over = ["[ERROR] Aborting", "mariadbd: Terminated"].iter().any(|end| said.contains(end));
             assert!(!is_over, "the server does not start:\n{said}");
             // A node that has not caught up yet refuses what it is asked.
-            let answer = MysqlConnection::establish(self.admin.as_str())
-                .map_err(|err| err.to_string())
-                .and_then(|mut conn| {
-                    conn.batch_execute("CREATE DATABASE IF NOT EXISTS duly_test_ready")
-                        .map_err(|err| err.to_string())
-                });
+            let answer = Client::connect(self.admin.as_str())
+                .and_then(|mut client| client.execute("CREATE DATABASE IF NOT EXISTS duly_test_ready"));
             // One that is killed before it has written down which cluster it is of would ask for all data afterwards.
             let Err(answer) = answer.and_then(|()| private.is_of_a_cluster()) else { break };
             assert!(

@@ -1,2 +1,0 @@
-DROP TABLE IF EXISTS duly_metric;
-DROP TABLE IF EXISTS duly_host;
