@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DENY := 0.20.2
 CARGO_DEB := 3.8.0
 
-.PHONY: help demo test test-mysql test-galera test-faults mysql check bench bench-quick install deb check-deb check-boot \
+.PHONY: help demo test test-mysql test-galera test-group-replication test-faults mysql check bench bench-quick install deb check-deb check-boot \
 	build-packages server-packages bench-packages manual-packages recipe-packages browser-packages deb-packages chroot-packages boot-packages
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test      all tests; starts a MariaDB of its own"
 	@echo "make test-mysql    the tests that need a server, on a MySQL of its own (Debian unstable's, fetched once)"
 	@echo "make test-galera   the same on a MariaDB Galera cluster, through three nodes that are all written to"
+	@echo "make test-group-replication   the same on three members of a MySQL group, with one primary and with several"
 	@echo "make test-faults   load under faults; DULY_FAULT_SEEDS=1-200 says how much of it"
 	@echo "make check     format, lints, documentation, licences and duplicates of dependencies"
 	@echo "make bench     how fast it is, beside what it can be measured against; a quarter of an hour"
@@ -37,6 +38,13 @@ test-mysql: build-packages server-packages mysql
 GALERA ?= mariadb
 test-galera: build-packages server-packages
 	DULY_TEST_SERVER=galera cargo test --locked --test integration -- $(GALERA) a_cluster clusters --skip sqlite
+
+# The same on three members of a MySQL group: one primary, then all written to. Those of some files alone: GROUP="once:: crash::".
+GROUP ?= mariadb
+test-group-replication: build-packages server-packages mysql
+	for kind in group-single group-multi; do \
+		DULY_TEST_SERVER=$$kind DULY_TEST_MYSQL_FOLDER="$(abspath $(TARGET))/mysql" \
+			cargo test --locked --test integration -- $(GROUP) groups:: a_group --skip sqlite || exit 1; done
 
 # One engine alone: FAULTS=sqlite, a_server (DULY_TEST_SERVER=mysql makes that MySQL) or a_cluster.
 FAULTS ?=

@@ -218,9 +218,8 @@ impl Session {
             Backend::MariaDb => {
                 let mut client =
                     Client::connect(url).unwrap_or_else(|err| panic!("connecting to {url}: {err}"));
-                if Server::is_cluster() {
-                    // The test sees what was committed on any node.
-                    client.execute("SET SESSION wsrep_sync_wait = 15").expect("a node of a cluster");
+                if let Some(see_all) = Server::see_all() {
+                    client.execute(see_all).expect("a node of a cluster");
                 }
                 Session::MariaDb(client)
             }

@@ -72,8 +72,13 @@ impl Client {
         let is_socket = matches!(endpoint, Endpoint::Socket(_));
         let wants_tls = match server.tls.mode {
             TlsMode::Disabled => false,
-            // What passes through a socket stays on this host.
-            TlsMode::Preferred => greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL) && !is_socket,
+            // What passes through a socket stays on this host. And through TLS a server takes no password that was encrypted
+            // with its key.
+            TlsMode::Preferred => {
+                greeting.capabilities.contains(CapabilityFlags::CLIENT_SSL)
+                    && !is_socket
+                    && server.public_key.is_none()
+            }
             TlsMode::Verified | TlsMode::Identity => true,
         };
         let mut flags = Self::flags();

@@ -24,10 +24,12 @@ use super::database::{Backend, Session};
 use super::wait_until;
 
 mod galera;
+mod group;
 mod place;
 mod ports;
 
 use galera::{GALERA, first_alive, galera};
+use group::Member;
 use place::{find_program, id, new_folder, search_path, unprivileged};
 use ports::{free_port, free_ports};
 
@@ -68,6 +70,8 @@ enum Kind {
     MySql(PathBuf),
     /// A node of a MariaDB Galera cluster: which one, of nodes with these folders and base ports.
     Node(usize, Vec<(PathBuf, u16)>),
+    /// A member of a Group Replication group of MySQL.
+    Member(Member),
 }
 
 /// A running database server that tests may create databases on.
@@ -96,13 +100,15 @@ impl Kind {
     fn asked_for() -> Kind {
         match env::var("DULY_TEST_SERVER").as_deref() {
             Err(_) | Ok("mariadb" | "galera") => Kind::MariaDb,
-            Ok("mysql") => Kind::mysql(),
-            Ok(other) => panic!("DULY_TEST_SERVER is `{other}`; it may be mariadb, mysql or galera"),
+            Ok("mysql" | "group-single" | "group-multi") => Kind::MySql(Kind::mysql()),
+            Ok(other) => panic!(
+                "DULY_TEST_SERVER is `{other}`; it may be mariadb, mysql, galera, group-single or group-multi"
+            ),
         }
     }
 
-    /// MySQL, where `make` has put it.
-    fn mysql() -> Kind {
+    /// MySQL's files, where `make` has put them.
+    fn mysql() -> PathBuf {
         let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/target/mysql");
         let folder =
             env::var_os("DULY_TEST_MYSQL_FOLDER").map_or_else(|| PathBuf::from(beside), PathBuf::from);
@@ -111,7 +117,15 @@ impl Kind {
             "no MySQL in {}: `make mysql` puts it there",
             folder.display()
         );
-        Kind::MySql(folder)
+        folder
+    }
+
+    /// MySQL's files, if it is one.
+    fn root(&self) -> Option<&Path> {
+        match self {
+            Kind::MySql(root) | Kind::Member(Member { root, .. }) => Some(root),
+            Kind::MariaDb | Kind::Node(..) => None,
+        }
     }
 }
 
@@ -137,6 +151,19 @@ impl Server {
                     let mut first = nodes.remove(0);
                     first.others = nodes;
                     first
+                }
+                (Err(_), Ok("group-multi")) => {
+                    let mut members = Server::group(true);
+                    let mut first = members.remove(0);
+                    first.others = members;
+                    first
+                }
+                (Err(_), Ok("group-single")) => {
+                    // Only the primary is written to; the others are there for what it has to agree with them.
+                    let mut members = Server::group(false);
+                    let primary = members.remove(0);
+                    std::mem::forget(members);
+                    primary
                 }
                 (Err(_), _) => Server::start(),
             }
@@ -168,6 +195,30 @@ impl Server {
         server
     }
 
+    /// Three members of a group of the caller's own: all may be written to, or the first alone.
+    pub(crate) fn group(is_multi: bool) -> Vec<Server> {
+        let root = Kind::mysql();
+        let nodes: Vec<(PathBuf, u16)> = (0..3).map(|_| (new_folder(), free_ports(2))).collect();
+        let member = |number| Member { root: root.clone(), number, nodes: nodes.clone(), is_multi };
+        let mut servers: Vec<Server> =
+            (0..3).map(|n| Server::new(Kind::Member(member(n)), nodes[n].0.clone())).collect();
+        // To make the data takes seconds; to copy them does not.
+        servers[0].start_again();
+        servers[0].stop();
+        for node in &nodes[1..] {
+            let copied = Command::new("sh")
+                .args(["-c", "cp -a data \"$1\" && rm \"$1/data/auto.cnf\"", "sh"])
+                .arg(&node.0)
+                .current_dir(&nodes[0].0)
+                .status();
+            assert!(copied.is_ok_and(|status| status.success()), "copying the data of a member");
+        }
+        for server in &mut servers {
+            server.start_again();
+        }
+        servers
+    }
+
     /// Three nodes of a cluster of the caller's own, which all may be written to.
     pub(crate) fn cluster() -> Vec<Server> {
         assert!(
@@ -193,18 +244,18 @@ impl Server {
 
     fn new(kind: Kind, folder: PathBuf) -> Server {
         assert!(
-            matches!(kind, Kind::MySql(_))
+            kind.root().is_some()
                 || find_program("mariadbd").is_some() && find_program("mariadb-install-db").is_some(),
             "no mariadbd here: run the tests by `make test`, which installs it, or `apt-get install mariadb-server-core mariadb-client-core`"
         );
-        let port = free_port();
+        let port = match &kind {
+            Kind::Member(member) => member.nodes[member.number].1,
+            _ => free_port(),
+        };
         let mut admin = Url::parse("mysql://localhost/").expect("a URL");
         // MariaDB lets the user of the tests in as its administrator, through the socket only.
-        let user = if matches!(kind, Kind::MySql(_)) {
-            "root".to_owned()
-        } else {
-            id(&["-un"]).expect("a user with a name")
-        };
+        let user =
+            if kind.root().is_some() { "root".to_owned() } else { id(&["-un"]).expect("a user with a name") };
         admin.set_username(&user).expect("a URL with a host");
         admin
             .query_pairs_mut()
@@ -218,9 +269,20 @@ impl Server {
         }
     }
 
+    /// What makes a session see whatever was committed on any node of the shared one; none where there is one node.
+    pub(crate) fn see_all() -> Option<&'static str> {
+        match env::var("DULY_TEST_SERVER").as_deref() {
+            Ok("galera") => Some("SET SESSION wsrep_sync_wait = 15"),
+            Ok("group-multi" | "group-single") => {
+                Some("SET SESSION group_replication_consistency = 'BEFORE'")
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the shared one is a cluster.
     pub(crate) fn is_cluster() -> bool {
-        env::var("DULY_TEST_SERVER").is_ok_and(|server| server == "galera")
+        Server::see_all().is_some()
     }
 
     /// It and the other nodes that the tests write to.
@@ -241,8 +303,12 @@ impl Server {
             let is_over = ["[ERROR] Aborting", "mariadbd: Terminated"].iter().any(|end| said.contains(end));
             assert!(!is_over, "the server does not start:\n{said}");
             // A node that has not caught up yet refuses what it is asked.
-            let answer = Client::connect(self.admin.as_str())
-                .and_then(|mut client| client.execute("CREATE DATABASE IF NOT EXISTS duly_test_ready"));
+            // A member must change nothing before it has joined the others.
+            let question = match private.kind {
+                Kind::Member(_) => "DO 1",
+                _ => "CREATE DATABASE IF NOT EXISTS duly_test_ready",
+            };
+            let answer = Client::connect(self.admin.as_str()).and_then(|mut client| client.execute(question));
             // One that is killed before it has written down which cluster it is of would ask for all data afterwards.
             let Err(answer) = answer.and_then(|()| private.is_of_a_cluster()) else { break };
             assert!(
@@ -251,6 +317,9 @@ impl Server {
             );
             thread::sleep(Duration::from_millis(20));
         }
+        if let Kind::Member(member) = &private.kind {
+            member.join(self.admin.as_str());
+        }
         // What it said is kept only while it may explain why it does not start.
         File::create(&log).expect("emptying the server's log");
     }
@@ -258,8 +327,12 @@ impl Server {
     /// Waits until this node of a cluster has done all that was done before on any of them. One that is killed in the
     /// midst of a change of the schema would ask for all data afterwards: Galera then marks its data as unsafe.
     pub(crate) fn catch_up(&self) {
-        self.administrator().sql("SET SESSION wsrep_sync_wait = 15; SELECT COUNT(*) FROM mysql.user");
         let private = self.private.as_ref().expect("only the nodes started here are of a cluster");
+        self.administrator().sql(if matches!(private.kind, Kind::Member(_)) {
+            "SET SESSION group_replication_consistency = 'BEFORE'; SELECT COUNT(*) FROM mysql.user"
+        } else {
+            "SET SESSION wsrep_sync_wait = 15; SELECT COUNT(*) FROM mysql.user"
+        });
         wait_until("the data of the node are safe", LIMIT, || private.is_of_a_cluster().is_ok());
     }
 
@@ -299,6 +372,11 @@ impl Server {
         let mut url = self.base.clone();
         url.set_username(user).and_then(|()| url.set_password(Some(password))).expect("a URL with a host");
         url.set_path(database);
+        // A MySQL that does not remember the user wants the password, and who it is has to be proved.
+        if let Some(private) = self.private.as_ref().filter(|private| private.kind.root().is_some()) {
+            let key = private.folder.join("data/public_key.pem");
+            url.query_pairs_mut().append_pair("server_public_key", key.to_str().expect("a UTF-8 path"));
+        }
         url
     }
 
@@ -351,6 +429,9 @@ impl Private {
             Kind::MySql(_) => {
                 command.args(["--mysqlx=OFF", "--skip-log-bin", "--innodb-redo-log-capacity=64M"])
             }
+            Kind::Member(member) => {
+                command.args(["--mysqlx=OFF", "--innodb-redo-log-capacity=64M"]).args(member.options())
+            }
             Kind::Node(number, nodes) => {
                 command.arg("--innodb-log-file-size=32M").args(galera(*number, nodes))
             }
@@ -366,15 +447,15 @@ impl Private {
 
     /// Whom it runs as instead of root, which MariaDB refuses to.
     fn user(&self) -> Option<&'static str> {
-        let is_root = rustix::process::geteuid().is_root() && !matches!(self.kind, Kind::MySql(_));
+        let is_root = rustix::process::geteuid().is_root() && self.kind.root().is_none();
         is_root.then(unprivileged)
     }
 
     /// The server's program and the options that have to be the first ones.
     fn program(&self) -> Vec<String> {
-        match &self.kind {
+        match self.kind.root() {
             // With the system libraries that it came with.
-            Kind::MySql(root) => {
+            Some(root) => {
                 let root = root.to_str().expect("a UTF-8 path");
                 vec![
                     format!("{root}/usr/lib64/ld-linux-x86-64.so.2"),
@@ -387,7 +468,7 @@ impl Private {
                     format!("--user={}", id(&["-un"]).expect("a user with a name")),
                 ]
             }
-            Kind::MariaDb | Kind::Node(..) => vec!["mariadbd".to_owned(), "--no-defaults".to_owned()],
+            None => vec!["mariadbd".to_owned(), "--no-defaults".to_owned()],
         }
     }
 
@@ -395,7 +476,7 @@ impl Private {
     fn made_by(&self) -> String {
         let data = self.folder.join("data");
         let mut words = self.program();
-        if matches!(self.kind, Kind::MySql(_)) {
+        if self.kind.root().is_some() {
             words.extend(["--initialize-insecure".to_owned(), format!("--datadir={}", data.display())]);
         } else {
             words = ["mariadb-install-db", "--no-defaults", "--skip-test-db", "--force"]
