@@ -117,8 +117,8 @@ on_every_database! {
     }
 }
 
-/// What another transaction is in the way of is done when that is over. Seen failing with `UNIT_TRIES` of
-/// `src/store/connection.rs` at 1.
+/// What another transaction is in the way of is done when that is over. Seen failing with `TRIES` of
+/// `src/db/transaction.rs` at 1.
 #[test]
 fn a_unit_that_meets_a_lock_is_run_again_whole_until_it_succeeds() {
     let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
@@ -137,7 +137,7 @@ fn a_unit_that_meets_a_lock_is_run_again_whole_until_it_succeeds() {
     assert_eq!(s.database().value("SELECT CONCAT(state, ' ', attempts) FROM duly_job"), "success 1");
 }
 
-/// Seen failing with a second query in `first_probe` of `src/runner/duties.rs`; with `set_up` of `src/store/connection.rs`
+/// Seen failing with a second query in `first_probe` of `src/runner/duties.rs`; with `set_up` of `src/db/connection.rs`
 /// taken out.
 #[test]
 fn an_idle_tick_asks_one_question_and_a_busy_one_keeps_the_rules_of_a_session() {

@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 on_every_database! {
     fn a_database_holds_what_was_put_in_and_shows_it_as_text(database: Database) {
-        database.sql("CREATE TABLE t (a BIGINT, b VARCHAR(9), c DATETIME); INSERT INTO t VALUES (-1, 'ä', NULL)");
+        database.sql("CREATE TABLE t (a BIGINT PRIMARY KEY, b VARCHAR(9), c DATETIME); INSERT INTO t VALUES (-1, 'ä', NULL)");
         assert_eq!(database.rows("SELECT a, b, c FROM t"), [[Some("-1".into()), Some("ä".into()), None]]);
         assert_eq!(database.value("SELECT COUNT(*) FROM t"), "1");
         assert_eq!(database.value("SELECT c FROM t"), "NULL");
@@ -23,14 +23,14 @@ on_every_database! {
 
     fn a_database_is_empty_whatever_another_test_did(database: Database) {
         let other = Database::create(database.backend());
-        other.sql("CREATE TABLE t (a BIGINT)");
-        database.sql("CREATE TABLE t (a BIGINT)");
+        other.sql("CREATE TABLE t (a BIGINT PRIMARY KEY)");
+        database.sql("CREATE TABLE t (a BIGINT PRIMARY KEY)");
         assert_ne!(database.url(), other.url());
         assert!(database.url().contains(database.password()));
     }
 
     fn a_connection_may_hold_a_transaction(database: Database) {
-        database.sql("CREATE TABLE t (a BIGINT)");
+        database.sql("CREATE TABLE t (a BIGINT PRIMARY KEY)");
         let mut session = database.connect();
         session.sql("BEGIN; INSERT INTO t VALUES (1)");
         assert_eq!(session.value("SELECT COUNT(*) FROM t"), "1");
@@ -127,7 +127,7 @@ fn nothing_that_a_sandbox_started_outlives_it() {
 fn a_server_of_ones_own_keeps_its_data_over_a_stop_and_a_kill() {
     let mut server = Server::start();
     let database = Database::on(&server);
-    database.sql("CREATE TABLE t (a BIGINT); INSERT INTO t VALUES (1)");
+    database.sql("CREATE TABLE t (a BIGINT PRIMARY KEY); INSERT INTO t VALUES (1)");
     server.stop();
     assert!(!server.socket().exists());
     server.start_again();

@@ -42,7 +42,7 @@ fn below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Seen failing with the state folder made with mode 0755 and its files with 0644, and without `make_private` in
-/// `src/store/connection.rs`.
+/// `src/db/sqlite.rs`.
 #[test]
 fn nothing_of_a_job_can_be_read_by_another_user_of_the_machine() {
     let (s, state) = sandbox();

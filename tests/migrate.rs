@@ -130,8 +130,8 @@ on_every_database! {
     fn the_shops_own_tables_are_left_alone(backend: Backend) {
         let s = Sandbox::without_tables(backend);
         s.database().sql(
-            "CREATE TABLE job (id INTEGER); INSERT INTO job VALUES (7); \
-             CREATE TABLE __diesel_schema_migrations (version VARCHAR(50)); \
+            "CREATE TABLE job (id INTEGER PRIMARY KEY); INSERT INTO job VALUES (7); \
+             CREATE TABLE __diesel_schema_migrations (version VARCHAR(50) PRIMARY KEY); \
              INSERT INTO __diesel_schema_migrations VALUES ('20990101')",
         );
         s.duly(["migrate"]).stdout_has("ran").status(0);

@@ -267,7 +267,7 @@ on_every_database! {
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'failed' AND reason LIKE '%params%'"), "1");
     }
 
-    /// Seen failing without the `'+0 seconds'` in `readable` of `src/store/connection.rs`: such a row was adopted on SQLite,
+    /// Seen failing without the `'+0 seconds'` in `readable` of `src/db/dialect.rs`: such a row was adopted on SQLite,
     /// and nothing could be listed any more.
     fn a_time_that_no_clock_shows_hides_no_other_job(s: Sandbox) {
         prepare(&s);

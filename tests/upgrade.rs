@@ -306,7 +306,7 @@ on_every_database! {
     }
 }
 
-/// Behind a change of a table that waits, everybody waits. Seen failing without `wait_briefly` in `src/store/schema.rs`: the
+/// Behind a change of a table that waits, everybody waits. Seen failing without `lock_wait_timeout` in `src/db/schema.rs`: the
 /// server's own limit is a day.
 #[test]
 fn a_migration_gives_up_where_it_would_hold_everybody_up() {

@@ -71,6 +71,7 @@ fn look(config: &Config, store: &mut Store, max_wait: Duration) -> Result<Told> 
     let overview = Overview {
         now,
         latency,
+        takes_writes: store.takes_writes().context(cannot)?,
         turn: store.wait_for_turn().map_err(|err| err.to_string()),
         clock_difference,
         hosts: store.hosts().context(cannot)?,

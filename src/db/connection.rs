@@ -94,6 +94,18 @@ impl Connection {
         self.limit = limit;
     }
 
+    /// Whether it is no node that only follows another, nor one that an administrator has made read-only.
+    ///
+    /// # Errors
+    ///
+    /// What the database says.
+    pub fn takes_writes(&mut self) -> Result<bool, Error> {
+        match &mut self.link {
+            Link::Server(client) => takes_writes(client, self.limit),
+            Link::Sqlite(_) => Ok(true),
+        }
+    }
+
     /// Whether it is a server and no file.
     #[must_use]
     pub const fn is_server(&self) -> bool {
@@ -208,7 +220,7 @@ fn connect(server: &Server, limit: Option<Duration>) -> Result<Client, Error> {
     let (mut refusals, mut reader) = (Vec::new(), None);
     for endpoint in &server.endpoints {
         match Client::connect(server, endpoint, each)
-            .and_then(|mut client| Ok((takes_writes(&mut client, each)?, client)))
+            .and_then(|mut client| Ok((takes_writes(&mut client, Some(each))?, client)))
         {
             Ok((true, client)) => return Ok(client),
             Ok((false, client)) => {
@@ -224,10 +236,9 @@ fn connect(server: &Server, limit: Option<Duration>) -> Result<Client, Error> {
     reader.ok_or_else(|| Error::Away(format!("no node answers: {}", refusals.join("; "))))
 }
 
-/// Whether the node is none that only follows another, and part of its cluster.
-fn takes_writes(client: &mut Client, limit: Duration) -> Result<bool, Error> {
+fn takes_writes(client: &mut Client, limit: Option<Duration>) -> Result<bool, Error> {
     let mut is_writer = false;
-    client.query("SELECT @@global.read_only", Some(limit), &mut |row| {
+    client.query("SELECT @@global.read_only", limit, &mut |row| {
         is_writer = row.values().next() == Some(Some(b"0"));
         Ok(())
     })?;

@@ -10,7 +10,7 @@ use super::connection::{Connection, Link};
 use super::error::Error;
 use super::rows::AnyText;
 use super::sql::Sql;
-use super::transaction::in_transaction;
+use super::transaction::{TRIES, in_transaction, pause};
 
 macro_rules! texts {
     ($($name:literal),* $(,)?) => {
@@ -153,7 +153,7 @@ impl Connection {
             in_transaction(&mut &mut *self, |tx| tx.run_pending())
         };
         ran.map_err(|err| {
-            let waited = if err.to_string().contains("ock wait timeout") {
+            let waited = if is_waiting(&err.to_string()) {
                 "; a transaction of somebody else uses a table that changes, for longer than 10 seconds: end it and run \
                  `duly migrate` again"
             } else {
@@ -192,17 +192,36 @@ impl Connection {
                 Link::Sqlite(conn) => conn.batch_execute(sqlite).map_err(|err| Error::of_sqlite(&err))?,
                 Link::Server(_) => {
                     for statement in statements(server) {
-                        self.execute(&Sql::once(statement))?;
+                        self.insist(&Sql::once(statement))?;
                     }
                 }
             }
             let note =
                 format!("INSERT INTO duly_migration (version, name, run_at) VALUES (?, ?, {})", self.now());
-            self.execute(&Sql::once(note).bind(version_of(name)).bind(*name))?;
+            match self.insist(&Sql::once(note).bind(version_of(name)).bind(*name)) {
+                // Through another node of a cluster, which has locks of its own, somebody did the same.
+                Err(Error::Duplicate(_)) if self.is_server() => {}
+                noted => noted?,
+            }
             self.is_kept(name)?;
             ran.push((*name).to_owned());
         }
         Ok(ran)
+    }
+
+    /// Executes a statement of a migration, again while another one is in the way.
+    fn insist(&mut self, sql: &Sql) -> Result<(), Error> {
+        let mut tries = 1;
+        loop {
+            match self.execute(sql) {
+                Err(Error::Conflict(why)) if self.is_server() && tries < TRIES && !is_waiting(&why) => {
+                    log::debug!("conflict, try {tries}: {why}");
+                    std::thread::sleep(pause(tries));
+                    tries += 1;
+                }
+                executed => return executed.map(drop),
+            }
+        }
     }
 
     /// Makes sure that the server has committed the note of a migration.
@@ -216,6 +235,11 @@ impl Connection {
         }
         Err(Error::Other(format!("the server did not keep that {name} was run")))
     }
+}
+
+/// Whether a transaction that uses a table that is to change was waited for in vain.
+fn is_waiting(error: &str) -> bool {
+    error.contains("ock wait timeout")
 }
 
 /// The statements of a migration; each ends at the end of a line.

@@ -22,6 +22,13 @@ const AGEING_STEP: i32 = 10;
 /// Rows moved in one transaction.
 const BATCH: usize = 500;
 
+/// Bytes of params in rows that one transaction adopts, unless it is one row. A group of MySQL's members refuses larger
+/// transactions than 150 MB, and has each row in them twice.
+const BATCH_BYTES: i64 = 16 << 20;
+
+/// Bytes of params up to which they are read along with the others of a batch.
+const READ_ALONG: i64 = 64 << 10;
+
 /// Names that are not declared, told of one tick.
 const TOLD: usize = 5;
 
@@ -48,8 +55,15 @@ struct NewRow {
     target_id: Option<String>,
     #[diesel(sql_type = BigInt)]
     has_bad_time: i64,
+    /// Bytes of its params.
     #[diesel(sql_type = BigInt)]
-    is_too_long: i64,
+    size: i64,
+}
+
+#[derive(QueryableByName)]
+struct Params {
+    #[diesel(sql_type = Nullable<Text>)]
+    params: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -132,12 +146,11 @@ impl Store {
             0 => String::new(),
             count => format!(" AND {} IN ({})", self.exactly("name"), marks(count)),
         };
-        // What is longer than any command line is not even read: a batch of it could be gigabytes.
         let query = format!(
-            "SELECT id, name, CASE WHEN {0} > {LONGEST_PARAMS} THEN NULL ELSE params END AS params, \
+            "SELECT id, name, CASE WHEN {0} > {READ_ALONG} THEN NULL ELSE params END AS params, \
              target_type, target_id, CAST(priority AS SIGNED) AS priority, \
              CASE WHEN run_at IS NOT NULL AND {1} IS NULL THEN 1 ELSE 0 END AS has_bad_time, \
-             CASE WHEN {0} > {LONGEST_PARAMS} THEN 1 ELSE 0 END AS is_too_long FROM duly_job \
+             {0} AS size FROM duly_job \
              WHERE state = 'new' AND (queue IS NULL OR queue IN ({2})){of} ORDER BY run_at, id LIMIT {BATCH}{3}",
             "COALESCE(OCTET_LENGTH(params), 0)",
             self.readable("run_at"),
@@ -145,7 +158,8 @@ impl Store {
             self.skip_locked()
         );
         let sql = Sql::new(query).bind_all(queues.iter()).bind_all(wanted.iter());
-        let rows: Vec<NewRow> = self.rows(&sql)?;
+        let mut rows = self.rows(&sql)?;
+        self.bound(&mut rows)?;
         let mut fine: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
         let mut done = 0;
         for row in &rows {
@@ -174,6 +188,25 @@ impl Store {
             }
         }
         Ok(done)
+    }
+
+    /// Leaves to another batch what would make this one too large, and reads the longer params of the rest. What is longer than
+    /// any command line is not read at all.
+    fn bound(&mut self, rows: &mut Vec<NewRow>) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        let fitting = rows.iter().take_while(|row| {
+            bytes += row.size;
+            bytes <= BATCH_BYTES
+        });
+        let fitting = fitting.count().max(1);
+        rows.truncate(fitting);
+        for row in rows {
+            if row.size > READ_ALONG && row.size <= i64::from(LONGEST_PARAMS) {
+                let query = Sql::new("SELECT params FROM duly_job WHERE id = ?").bind(row.id);
+                row.params = self.rows::<Params>(&query)?.pop().and_then(|found| found.params);
+            }
+        }
+        Ok(())
     }
 
     fn fill_in(&mut self, definition: &Definition, ids: &[i64]) -> Result<usize, StoreError> {
@@ -313,7 +346,7 @@ impl Store {
 
 /// Why a row can never run, if so.
 fn check(row: &NewRow, definition: Option<&Definition>) -> Result<(), String> {
-    if row.is_too_long != 0 {
+    if row.size > i64::from(LONGEST_PARAMS) {
         return Err(format!(
             "params are longer than {} MiB, more than a command line can hold",
             LONGEST_PARAMS >> 20

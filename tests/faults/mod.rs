@@ -36,6 +36,16 @@ fn nothing_is_lost_or_done_twice_on_a_cluster() {
     suite(Engine::Galera, 2, 1);
 }
 
+#[test]
+fn nothing_is_lost_or_done_twice_on_a_group() {
+    suite(Engine::Group, 2, 1);
+}
+
+#[test]
+fn nothing_is_lost_or_done_twice_on_a_group_with_one_primary() {
+    suite(Engine::GroupOfOne, 2, 1);
+}
+
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -12,6 +12,17 @@ pub(super) enum Engine {
     /// MariaDB, or what `DULY_TEST_SERVER` says.
     Server,
     Galera,
+    /// Three members of a MySQL group, which are all written to.
+    Group,
+    /// The same with one primary, which every host finds in a list of all three.
+    GroupOfOne,
+}
+
+impl Engine {
+    /// Whether it has several nodes.
+    pub(super) const fn is_cluster(self) -> bool {
+        matches!(self, Engine::Galera | Engine::Group | Engine::GroupOfOne)
+    }
 }
 
 /// How long the storm lasts.
@@ -68,16 +79,18 @@ pub(super) fn make(engine: Engine, dice: &mut Dice) -> Plan {
     let kinds: &[u8] = match engine {
         Engine::Sqlite => &[0, 0, 1, 2, 2, 9, 12, 13, 14, 15],
         Engine::Server => &[0, 0, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 8, 8, 9, 10, 11, 12, 13, 13, 14, 15],
-        Engine::Galera => &[0, 1, 2, 3, 3, 4, 5, 6, 8, 8, 9, 13, 13, 14, 15],
+        Engine::Galera | Engine::Group | Engine::GroupOfOne => {
+            &[0, 1, 2, 3, 3, 4, 5, 6, 8, 8, 9, 13, 13, 14, 15]
+        }
     };
     let (mut at, mut events, mut has_server_fault) = (Duration::ZERO, Vec::new(), false);
     if dice.roll(2) == 0 {
         let at = Duration::from_millis(100 + dice.roll(1500));
         events.push((at, Event::FreezeUntilOvertaken(dice.roll(1 << 20))));
     }
-    if engine == Engine::Galera {
+    if engine.is_cluster() {
         // Every seed has a node killed.
-        events.push((Duration::from_millis(1000 + dice.roll(3000)), Event::KillServer(dice.roll(2))));
+        events.push((Duration::from_millis(1000 + dice.roll(3000)), Event::KillServer(dice.roll(6))));
         has_server_fault = true;
     }
     loop {

@@ -55,6 +55,8 @@ impl Ground {
             Engine::Sqlite => Vec::new(),
             Engine::Server => vec![Server::start()],
             Engine::Galera => Server::cluster(),
+            Engine::Group => Server::group(true),
+            Engine::GroupOfOne => Server::group(false),
         };
         let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
         let can_mount = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok()
@@ -64,7 +66,7 @@ impl Ground {
 
     /// Waits until what was done on the first node of a cluster has come to all of them.
     fn agree(&self) {
-        if self.engine == Engine::Galera {
+        if self.engine.is_cluster() {
             self.servers.iter().for_each(Server::catch_up);
         }
     }
@@ -148,7 +150,11 @@ impl Scenario<'_> {
             Some(server) => {
                 let database = Database::on(server);
                 ground.agree();
-                Sandbox::on(database.through([&proxies[2], &proxies[0], &proxies[1]]))
+                let proxies = [&proxies[2], &proxies[0], &proxies[1]];
+                Sandbox::on(match ground.engine {
+                    Engine::GroupOfOne => database.through_any(proxies),
+                    _ => database.through(proxies),
+                })
             }
         };
         let migrated = s.duly(["migrate"]).output();
@@ -359,9 +365,14 @@ impl Scenario<'_> {
                 Some("server read only")
             }
             Event::KillServer(number) => {
-                // Never the first node of a cluster, through which this test looks.
                 let nodes = self.ground.servers.len();
-                let node = if nodes == 1 { 0 } else { 1 + pick(&mut Dice::new(number << 8), nodes - 1) };
+                let is_any = nodes == 1 || self.ground.engine == Engine::GroupOfOne;
+                // Else never the first node of a cluster, through which this test looks.
+                let node = if is_any {
+                    pick(&mut Dice::new(number << 8), nodes)
+                } else {
+                    1 + pick(&mut Dice::new(number << 8), nodes - 1)
+                };
                 if nodes == 1 {
                     // A lock of this test's is gone as well.
                     self.undo.retain(|(_, undo)| !matches!(undo, Undo::Unlock(_) | Undo::Writable));
@@ -369,6 +380,10 @@ impl Scenario<'_> {
                 self.ground.servers[node].kill();
                 std::thread::sleep(Duration::from_millis(300));
                 self.ground.servers[node].start_again();
+                if self.ground.engine == Engine::GroupOfOne && node == 0 {
+                    // It is written through by this test again.
+                    self.ground.servers[0].lead();
+                }
                 Some(if nodes == 1 { "server killed" } else { "node killed and rejoined" })
             }
             _ => None,

@@ -62,7 +62,8 @@ impl Overview {
     }
 
     fn no_tick(&self) -> Option<Finding> {
-        if self.hosts.iter().any(|host| host.ticks(self.now)) {
+        // What takes no writes takes no note of a tick either.
+        if !self.takes_writes || self.hosts.iter().any(|host| host.ticks(self.now)) {
             return None;
         }
         let text = match self
@@ -96,6 +97,15 @@ impl Overview {
         let mut add = |level, kind, text, next: &str| {
             findings.push(Finding { level, kind, text, next: next.to_owned() });
         };
+        if !self.takes_writes {
+            add(
+                Level::Critical,
+                "read_only",
+                "the database takes no writes: it follows another server, or has been made read-only"
+                    .to_owned(),
+                "name the node that takes writes in the URL, or all of them (mysql://USER@NODE1,NODE2/NAME); or `SET GLOBAL read_only = 0` there",
+            );
+        }
         let next = "look at its load, at who holds locks (`SHOW PROCESSLIST`, `fuser jobs.db`) and at the network between";
         if let Some((level, text)) = slow(self.latency, &self.turn) {
             add(level, "database_slow", text, next);

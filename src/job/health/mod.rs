@@ -143,6 +143,8 @@ pub struct Overview {
     pub now: DateTime<Utc>,
     /// How long the database took to answer.
     pub latency: Duration,
+    /// Whether the database takes writes.
+    pub takes_writes: bool,
     /// How long it took until one could have written; the text is why one could not.
     pub turn: Result<Duration, String>,
     /// The database's time less this host's.

@@ -336,6 +336,11 @@ impl Server {
         wait_until("the data of the node are safe", LIMIT, || private.is_of_a_cluster().is_ok());
     }
 
+    /// Makes this member of a group with one primary the primary.
+    pub(crate) fn lead(&self) {
+        self.administrator().rows("SELECT group_replication_set_as_primary(@@server_uuid)");
+    }
+
     /// Shuts it down in good order (SIGTERM); its data stays for [`Server::start_again`].
     pub(crate) fn stop(&mut self) {
         self.end(Signal::TERM);
@@ -383,6 +388,11 @@ impl Server {
     /// The port that it listens on.
     pub(crate) fn port(&self) -> u16 {
         self.base.port().unwrap_or(3306)
+    }
+
+    /// Who is an administrator of MariaDB through its socket.
+    pub(crate) fn user_of_the_tests() -> String {
+        id(&["-un"]).expect("a user with a name")
     }
 
     /// The server's socket, for those that want to connect through it.
