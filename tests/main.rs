@@ -48,6 +48,7 @@ mod secrets;
 mod sessions;
 mod shipped;
 mod situations;
+mod splitting;
 mod stand;
 mod status;
 mod support;

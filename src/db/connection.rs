@@ -185,11 +185,35 @@ impl Connection {
             return self.execute(&Sql::new("BEGIN IMMEDIATE")).map(drop);
         }
         if !self.manual_commit {
+            let read_from = self.server_id("SELECT @@server_id")?;
             self.execute(&Sql::new("SET autocommit = 0"))?;
+            let written_to = self.server_id("SELECT @@server_id FOR UPDATE")?;
+            if read_from != written_to {
+                return Err(Error::Other(format!(
+                    "a proxy answers what reads from server {read_from}, and sends what changes to server {written_to}, which may \
+                     be ahead; name the primary itself in the URL, or switch read/write splitting off for this user"
+                )));
+            }
             self.manual_commit = true;
         }
         self.in_transaction = true;
         Ok(())
+    }
+
+    fn server_id(&mut self, query: &str) -> Result<String, Error> {
+        let mut id = String::new();
+        if let Link::Server(client) = &mut self.link {
+            client.query(query, self.limit, &mut |row| {
+                id = row
+                    .values()
+                    .next()
+                    .flatten()
+                    .map(|id| String::from_utf8_lossy(id).into_owned())
+                    .unwrap_or_default();
+                Ok(())
+            })?;
+        }
+        Ok(id)
     }
 
     /// A statement outside a transaction is its own, also where the session no longer commits by itself.

@@ -23,5 +23,5 @@ pub use rows::{AnyText, AnyTime, RowOfServer};
 pub use schema::{MigrationState, newer_version, wanted_version};
 pub use sql::{Sql, Value};
 
-pub(crate) use sql::{literal_size, marks, marks_or_empty, padded_marks, time_text};
+pub(crate) use sql::{id_marks, literal_size, marks, marks_or_empty, time_text};
 pub(crate) use transaction::{in_transaction, pause, transaction};

@@ -136,13 +136,12 @@ impl Sql {
         if count.is_power_of_two() { Self::new(text) } else { Self::once(text) }
     }
 
-    /// The values of a list of [`padded_marks`], the last of them as often as is needed.
+    /// The values of a list of [`id_marks`]. Its prepared form is kept for the sizes that come often.
     #[must_use]
-    pub fn bind_padded(mut self, values: &[i64]) -> Self {
-        let missing = values.len().next_power_of_two() - values.len();
-        let last = values.last().copied().unwrap_or(0);
-        self = self.bind_all(values.iter().copied());
-        self.bind_all(std::iter::repeat_n(last, missing))
+    pub fn bind_ids(mut self, ids: &[i64]) -> Self {
+        self.cached &= ids.len().is_power_of_two();
+        let none: &[i64] = if ids.is_empty() { &[0] } else { &[] };
+        self.bind_all(ids.iter().chain(none).copied())
     }
 
     /// The value of the next `?`.
@@ -261,7 +260,7 @@ pub(crate) fn marks_or_empty(count: usize) -> String {
     if count == 0 { "''".to_owned() } else { marks(count) }
 }
 
-/// [`marks`] for a power of two: a list of a few different lengths needs few prepared statements.
-pub(crate) fn padded_marks(count: usize) -> String {
-    marks(count.next_power_of_two())
+/// [`marks`] for a list of ids that may have nothing in it; no row has the id 0, which stands there then.
+pub(crate) fn id_marks(count: usize) -> String {
+    marks(count.max(1))
 }

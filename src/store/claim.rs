@@ -17,7 +17,7 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::limits::Limits;
 use super::sql::AnyText as Text;
-use super::sql::{Sql, padded_marks, utc};
+use super::sql::{Sql, id_marks, utc};
 
 /// Who wants how many jobs of which queue.
 #[derive(Debug, Clone, Copy)]
@@ -274,14 +274,14 @@ impl Store {
              signal_number = NULL, reason = NULL, duration_ms = NULL WHERE id IN ({}) AND state = 'pending'",
             self.now_plus(),
             self.now(),
-            padded_marks(mine.len())
+            id_marks(mine.len())
         );
         let ids: Vec<i64> = mine.iter().map(|row| row.id).collect();
         let sql = Sql::new(update)
             .bind(request.owner)
             .bind(request.host)
             .bind(micros(request.lease))
-            .bind_padded(&ids);
+            .bind_ids(&ids);
         let claimed = self.execute(&sql)?;
         if claimed != mine.len() {
             return Err(StoreError::Conflict(format!("claimed {claimed} of {} locked jobs", mine.len())));

@@ -16,7 +16,7 @@ use super::enqueue::micros;
 use super::error::StoreError;
 use super::handle::Store;
 use super::sql::AnyText as Text;
-use super::sql::{Id, Sql, padded_marks};
+use super::sql::{Id, Sql, id_marks};
 use crate::job::{On, State};
 
 /// Marked jobs looked at in one transaction.
@@ -62,17 +62,17 @@ impl Store {
         }
         let query = format!(
             "SELECT DISTINCT job_id AS id FROM duly_dependency WHERE prerequisite_id IN ({}) ORDER BY job_id",
-            padded_marks(ended.len())
+            id_marks(ended.len())
         );
-        let waiting: Vec<Id> = self.rows(&Sql::new(query).bind_padded(ended))?;
+        let waiting: Vec<Id> = self.rows(&Sql::new(query).bind_ids(ended))?;
         for chunk in waiting.chunks(BATCH) {
             let update = format!(
                 "UPDATE duly_job SET lease_until = {} WHERE id IN ({}) AND state = 'waiting'",
                 self.now(),
-                padded_marks(chunk.len())
+                id_marks(chunk.len())
             );
             let ids: Vec<i64> = chunk.iter().map(|row| row.id).collect();
-            self.execute(&Sql::new(update).bind_padded(&ids))?;
+            self.execute(&Sql::new(update).bind_ids(&ids))?;
         }
         Ok(!waiting.is_empty())
     }
@@ -147,9 +147,9 @@ impl Store {
         }
         let query = format!(
             "SELECT id AS job_id, root_id AS id FROM duly_job WHERE id IN ({}) AND root_id IS NOT NULL ORDER BY root_id",
-            padded_marks(ids.len())
+            id_marks(ids.len())
         );
-        let rows: Vec<Child> = self.rows(&Sql::new(query).bind_padded(ids))?;
+        let rows: Vec<Child> = self.rows(&Sql::new(query).bind_ids(ids))?;
         Ok(rows.into_iter().map(|row| (row.job_id, row.id)).collect())
     }
 
@@ -157,9 +157,9 @@ impl Store {
         let query = format!(
             "SELECT d.job_id, d.prerequisite_id, d.`on` AS on_end, p.state FROM duly_dependency d \
              LEFT JOIN duly_job p ON p.id = d.prerequisite_id WHERE d.job_id IN ({})",
-            padded_marks(marked.len())
+            id_marks(marked.len())
         );
-        let edges: Vec<Prerequisite> = self.rows(&Sql::new(query).bind_padded(marked))?;
+        let edges: Vec<Prerequisite> = self.rows(&Sql::new(query).bind_ids(marked))?;
         let mut by_job: HashMap<i64, Vec<&Prerequisite>> = HashMap::new();
         for edge in &edges {
             by_job.entry(edge.job_id).or_default().push(edge);
@@ -171,11 +171,9 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        let update = format!(
-            "UPDATE duly_job SET {set} WHERE id IN ({}) AND state = 'waiting'",
-            padded_marks(ids.len())
-        );
-        self.execute(&Sql::new(update).bind_padded(ids)).map(drop)
+        let update =
+            format!("UPDATE duly_job SET {set} WHERE id IN ({}) AND state = 'waiting'", id_marks(ids.len()));
+        self.execute(&Sql::new(update).bind_ids(ids)).map(drop)
     }
 
     /// Moves the marks of jobs that go on waiting into the future.
@@ -189,9 +187,9 @@ impl Store {
         let update = format!(
             "UPDATE duly_job SET lease_until = {} WHERE id IN ({}) AND state = 'waiting'",
             self.now_plus(),
-            padded_marks(ids.len())
+            id_marks(ids.len())
         );
-        self.execute(&Sql::new(update).bind(micros(LOOK_AGAIN)).bind_padded(ids)).map(drop)
+        self.execute(&Sql::new(update).bind(micros(LOOK_AGAIN)).bind_ids(ids)).map(drop)
     }
 
     fn cancel_waiting(&mut self, id: i64, why: &str) -> Result<(), StoreError> {

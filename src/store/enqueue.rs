@@ -341,50 +341,77 @@ impl Store {
         })
     }
 
+    /// Columns that all of these jobs leave to the database are left out.
     fn insert_statement(&self, jobs: &[NewJob]) -> Sql {
-        // A job with prerequisites is marked (lease_until), so that the next look finds it whatever happened to them.
-        let row = format!(
-            "(?, ?, ?, ?, ?, ?, COALESCE(?, {}), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CASE WHEN ? = 1 THEN {} END)",
-            self.now_plus(),
-            self.now()
-        );
-        let text = format!(
-            "INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, target_type, \
-             target_id, occurrence_key, scheduled_for, max_attempts, retry_of, root_id, time_before_stale_ms, hooks, unique_key, lease_until) VALUES {}",
-            vec![row; jobs.len()].join(", ")
-        );
+        let rows: Vec<_> = jobs.iter().map(cells_of).collect();
+        let columns: Vec<usize> =
+            (0..rows[0].len()).filter(|column| rows.iter().any(|row| row[*column].1.is_some())).collect();
+        let mark = |cell: &Option<Cell>| match cell {
+            None => "NULL",
+            Some(Cell::Value(_)) => "?",
+            Some(Cell::Now) => self.now(),
+            Some(Cell::NowPlus(_)) => self.now_plus(),
+        };
+        let mark_row = |row: &[(&str, Option<Cell>); COLUMNS]| {
+            let marks: Vec<&str> = columns.iter().map(|column| mark(&row[*column].1)).collect();
+            format!("({})", marks.join(", "))
+        };
+        let names: Vec<&str> = columns.iter().map(|column| rows[0][*column].0).collect();
+        let marked: Vec<String> = rows.iter().map(mark_row).collect();
+        let text = format!("INSERT INTO duly_job ({}) VALUES {}", names.join(", "), marked.join(", "));
         let is_common = jobs.len() == 1 || jobs.len() == BATCH;
         let sql = if is_common { Sql::new(text) } else { Sql::once(text) };
-        sql.bind_all(jobs.iter().flat_map(values_of))
+        sql.bind_all(rows.into_iter().flatten().filter_map(|(_, cell)| match cell? {
+            Cell::Value(value) => Some(value),
+            Cell::Now => None,
+            Cell::NowPlus(wait) => Some(micros(wait).into()),
+        }))
     }
 }
 
-fn values_of(job: &NewJob) -> [Value; 19] {
-    let (at, wait) = match job.start {
-        Start::Now => (None, Duration::ZERO),
-        Start::In(wait) => (None, wait),
-        Start::At(at) => (Some(at), Duration::ZERO),
+/// What stands in a column of a new row.
+enum Cell {
+    Value(Value),
+    Now,
+    NowPlus(Duration),
+}
+
+/// Columns that a new job may have something in.
+const COLUMNS: usize = 18;
+
+/// What a new job has in each column; `None` where it has nothing.
+fn cells_of(job: &NewJob) -> [(&'static str, Option<Cell>); COLUMNS] {
+    fn value(value: impl Into<Value>) -> Option<Cell> {
+        Some(Cell::Value(value.into()))
+    }
+    let text = |text: &Option<String>| text.as_deref().and_then(value);
+    let id = |id: Option<i64>| id.and_then(value);
+    let run_at = match job.start {
+        Start::Now => Cell::Now,
+        Start::In(wait) if wait.is_zero() => Cell::Now,
+        Start::In(wait) => Cell::NowPlus(wait),
+        Start::At(at) => Cell::Value(at.into()),
     };
     [
-        (&job.name).into(),
-        params_json(&job.params).into(),
-        job.state().as_str().into(),
-        (&job.queue).into(),
-        job.priority.into(),
-        (-job.priority).into(),
-        at.into(),
-        micros(wait).into(),
-        job.target.0.clone().into(),
-        job.target.1.clone().into(),
-        job.occurrence_key.clone().into(),
-        job.scheduled_for.into(),
-        job.max_attempts.into(),
-        job.retry_of.into(),
-        job.root_id.into(),
-        job.time_before_stale.map(|length| micros(length) / 1000).into(),
-        job.hooks.stored().into(),
-        job.unique_key().into(),
-        i32::from(!job.after.is_empty()).into(),
+        ("name", value(&job.name)),
+        ("params", value(params_json(&job.params))),
+        ("state", value(job.state().as_str())),
+        ("queue", value(&job.queue)),
+        ("priority", value(job.priority)),
+        ("priority_order", value(-job.priority)),
+        ("run_at", Some(run_at)),
+        ("target_type", text(&job.target.0)),
+        ("target_id", text(&job.target.1)),
+        ("occurrence_key", text(&job.occurrence_key)),
+        ("scheduled_for", job.scheduled_for.and_then(value)),
+        ("max_attempts", value(job.max_attempts)),
+        ("retry_of", id(job.retry_of)),
+        ("root_id", id(job.root_id)),
+        ("time_before_stale_ms", id(job.time_before_stale.map(|length| micros(length) / 1000))),
+        ("hooks", job.hooks.stored().and_then(value)),
+        ("unique_key", job.unique_key().and_then(value)),
+        // One with prerequisites is marked, so that the next look finds it whatever happened to them.
+        ("lease_until", (!job.after.is_empty()).then_some(Cell::Now)),
     ]
 }
 

@@ -17,7 +17,7 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::output::Output;
 use super::sql::AnyText as Text;
-use super::sql::{Sql, Value, marks, padded_marks};
+use super::sql::{Sql, Value, id_marks, marks};
 use crate::job::{Outcome, State, Verdict};
 
 /// When an attempt began, as far as it is known.
@@ -214,11 +214,11 @@ impl Store {
         let query = format!(
             "SELECT id, fence, state, owner, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS cancel, \
              root_id, children, hooks FROM duly_job WHERE id IN ({}) ORDER BY id{}",
-            padded_marks(ends.len()),
+            id_marks(ends.len()),
             self.for_update()
         );
         let ids: Vec<i64> = ends.iter().map(|end| end.id).collect();
-        let rows: Vec<Current> = self.rows(&Sql::new(query).bind_padded(&ids))?;
+        let rows: Vec<Current> = self.rows(&Sql::new(query).bind_ids(&ids))?;
         let mut holds = Vec::with_capacity(ends.len());
         for end in ends {
             let row = rows.iter().find(|row| {
@@ -319,16 +319,20 @@ impl Store {
         if ends.is_empty() {
             return Ok(());
         }
-        let row = format!("(?, ?, ?, ?, ?, COALESCE(?, {0}), {0}, ?, ?, ?, ?, ?)", self.now_plus());
+        // When it began is known, or how long ago that was.
+        let row = |end: &&AttemptEnd| {
+            let began = if matches!(end.started, StartedAt::At(_)) { "?" } else { self.now_plus() };
+            format!("(?, ?, ?, ?, ?, {began}, {}, ?, ?, ?, ?, ?)", self.now_plus())
+        };
         let insert = format!(
             "INSERT INTO duly_attempt (job_id, fence, attempt, owner, host, started_at, finished_at, duration_ms, \
              outcome, exit_code, signal_number, reason) VALUES {}",
-            vec![row; ends.len()].join(", ")
+            ends.iter().map(row).collect::<Vec<_>>().join(", ")
         );
         let values = ends.iter().flat_map(|end| {
-            let (at, ago) = match end.started {
-                StartedAt::Ago(ago) => (None, ago),
-                StartedAt::At(at) => (at, Duration::ZERO),
+            let began = match end.started {
+                StartedAt::Ago(ago) => Value::from(-micros(ago)),
+                StartedAt::At(at) => at.into(),
             };
             [
                 Value::from(end.id),
@@ -336,8 +340,7 @@ impl Store {
                 end.attempt.into(),
                 (&end.owner).into(),
                 (&end.host).into(),
-                at.into(),
-                (-micros(ago)).into(),
+                began,
                 (-micros(end.ended_ago)).into(),
                 millis(end.ran).into(),
             ]

@@ -5,7 +5,7 @@
 
 use super::error::StoreError;
 use super::handle::Store;
-use super::sql::{Sql, padded_marks};
+use super::sql::{Sql, id_marks};
 use crate::job::{State, hook_name};
 
 const EVENTS: [(State, &str); 3] =
@@ -24,9 +24,9 @@ impl Store {
                  WHERE id IN ({}) AND state = '{state}' AND hooks LIKE '%{event}%'",
                 hook_name(event, ""),
                 self.now(),
-                padded_marks(ended.len())
+                id_marks(ended.len())
             );
-            self.execute(&Sql::new(insert).bind_padded(ended))?;
+            self.execute(&Sql::new(insert).bind_ids(ended))?;
         }
         Ok(())
     }

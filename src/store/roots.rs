@@ -18,7 +18,7 @@ use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
 use super::sql::AnyText as Text;
-use super::sql::{Id, OPEN, Sql, StoredTime, padded_marks};
+use super::sql::{Id, OPEN, Sql, StoredTime, id_marks};
 use crate::job::{On, State};
 
 /// Roots looked at in one transaction.
@@ -313,9 +313,9 @@ impl Store {
                  lease_until = NULL, unique_key = NULL, slot_key = NULL, name_slot_key = NULL \
                  WHERE id IN ({}) AND state IN {OPEN}",
                 self.now(),
-                padded_marks(chunk.len())
+                id_marks(chunk.len())
             );
-            self.execute(&Sql::new(update).bind_padded(chunk))?;
+            self.execute(&Sql::new(update).bind_ids(chunk))?;
             self.start_hooks(chunk)?;
             self.mark_dependents(chunk)?;
         }

@@ -6,7 +6,7 @@ use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql};
 use diesel::sql_types::{BigInt, Nullable};
 
-pub(super) use crate::db::{AnyText, AnyTime, Sql, Value, marks, marks_or_empty, padded_marks, time_text};
+pub(super) use crate::db::{AnyText, AnyTime, Sql, Value, id_marks, marks, marks_or_empty, time_text};
 use crate::job::State;
 
 /// The states of jobs that have not ended.

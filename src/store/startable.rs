@@ -12,7 +12,7 @@ use super::claim::{CLAIM_COLUMNS, ClaimRequest, ClaimRow};
 use super::error::StoreError;
 use super::handle::Store;
 use super::limits::Limits;
-use super::sql::{Id, Sql, marks, padded_marks};
+use super::sql::{Id, Sql, id_marks, marks};
 
 /// How often the part of the queue that claimers spread over may double.
 const WIDEST: u32 = 6;
@@ -72,10 +72,10 @@ impl Store {
     pub(super) fn lock_these(&mut self, ids: &[i64]) -> Result<Vec<ClaimRow>, StoreError> {
         let query = format!(
             "SELECT {CLAIM_COLUMNS} FROM duly_job FORCE INDEX (PRIMARY) WHERE id IN ({}) AND state = 'pending'{}",
-            padded_marks(ids.len()),
+            id_marks(ids.len()),
             self.skip_locked()
         );
-        let mut rows: Vec<ClaimRow> = self.rows(&Sql::new(query).bind_padded(ids))?;
+        let mut rows: Vec<ClaimRow> = self.rows(&Sql::new(query).bind_ids(ids))?;
         self.crowd.got(rows.len() == ids.len());
         rows.sort_by_key(|row| ids.iter().position(|id| *id == row.id));
         Ok(rows)

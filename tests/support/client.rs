@@ -35,6 +35,14 @@ impl Client {
         Ok(rows.into_iter().map(|row| row.into_iter().map(text).collect()).collect())
     }
 
+    /// The names of a query's columns, and its rows.
+    pub(crate) fn table(&mut self, query: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), String> {
+        let answer = self.0.query_iter(query).map_err(said)?;
+        let names = answer.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
+        drop(answer);
+        Ok((names, self.rows(query)?))
+    }
+
     fn sets(&mut self, statements: &str) -> Result<Vec<Vec<Value>>, String> {
         let mut answer = self.0.query_iter(statements).map_err(said)?;
         let mut rows = Vec::new();

@@ -22,7 +22,12 @@ pub(super) enum Stream {
 pub(super) struct Timed {
     socket: Socket,
     deadline: Option<Instant>,
+    /// How long the socket waits for each piece, as it was last told.
+    patience: Option<Duration>,
 }
+
+/// How far off what the socket was told may be.
+const ABOUT: Duration = Duration::from_millis(100);
 
 enum Socket {
     Tcp(TcpStream),
@@ -36,7 +41,7 @@ impl Stream {
             Endpoint::Socket(path) => unix(path, deadline).map(Socket::Unix),
         };
         let socket = socket.map_err(|err| DbError::Away(format!("cannot connect: {err}")))?;
-        Ok(Self::Plain(Timed { socket, deadline: Some(deadline) }))
+        Ok(Self::Plain(Timed { socket, deadline: Some(deadline), patience: None }))
     }
 
     /// The same connection, encrypted from here on.
@@ -97,19 +102,40 @@ impl Write for Stream {
 }
 
 impl Timed {
-    fn left(&self) -> Result<Option<Duration>> {
-        let Some(deadline) = self.deadline else { return Ok(None) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(late()) } else { Ok(Some(left)) }
+    /// Has the socket wait for what is left until the deadline; most of the time it is set so already.
+    fn be_patient(&mut self) -> Result<()> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(late());
+        }
+        let is_set = match (left, self.patience) {
+            (None, None) => true,
+            (Some(left), Some(patience)) => left <= patience && patience - left < ABOUT && left > ABOUT,
+            _ => false,
+        };
+        if !is_set {
+            // A statement's answer is read in many pieces, and the next statement has the same limit.
+            let patience = left.map(|left| left + left.min(ABOUT) / 2);
+            match &self.socket {
+                Socket::Tcp(tcp) => {
+                    tcp.set_read_timeout(patience).and_then(|()| tcp.set_write_timeout(patience))?
+                }
+                Socket::Unix(unix) => {
+                    unix.set_read_timeout(patience).and_then(|()| unix.set_write_timeout(patience))?
+                }
+            }
+            self.patience = patience;
+        }
+        Ok(())
     }
 }
 
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let left = self.left()?;
+        self.be_patient()?;
         let read = match &mut self.socket {
-            Socket::Tcp(tcp) => tcp.set_read_timeout(left).and_then(|()| tcp.read(buffer)),
-            Socket::Unix(unix) => unix.set_read_timeout(left).and_then(|()| unix.read(buffer)),
+            Socket::Tcp(tcp) => tcp.read(buffer),
+            Socket::Unix(unix) => unix.read(buffer),
         };
         read.map_err(plainly)
     }
@@ -117,10 +143,10 @@ impl Read for Timed {
 
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> Result<usize> {
-        let left = self.left()?;
+        self.be_patient()?;
         let written = match &mut self.socket {
-            Socket::Tcp(tcp) => tcp.set_write_timeout(left).and_then(|()| tcp.write(buffer)),
-            Socket::Unix(unix) => unix.set_write_timeout(left).and_then(|()| unix.write(buffer)),
+            Socket::Tcp(tcp) => tcp.write(buffer),
+            Socket::Unix(unix) => unix.write(buffer),
         };
         written.map_err(plainly)
     }
