@@ -1,8 +1,8 @@
 //! MySQL Group Replication: the primary goes and comes, several primaries are written to, and what rests on locks of one node.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::{Database, Proxy, Sandbox, Server, wait_until};
+use crate::support::{Client, Database, Proxy, Sandbox, Server, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -112,4 +112,32 @@ fn hosts_that_migrate_at_once_through_several_primaries_have_all_tables_in_the_e
     s.duly(["run"]).status(0);
     assert_eq!(s.database().value("SELECT CONCAT(id, state) FROM duly_job"), "1success");
     assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_migration"), "4");
+}
+
+/// What does not hold over several primaries: a lock is one node's own, so `pause` waits for no claim that is under way through
+/// another. What holds: whoever claims once the pause has come to its node heeds it.
+#[test]
+fn a_pause_through_one_primary_waits_for_no_claim_through_another_and_is_heeded_by_the_next() {
+    let members = Server::group(true);
+    let proxies: Vec<Proxy> = members.iter().map(|member| Proxy::to(member.port())).collect();
+    let s = Sandbox::on(Database::on(&members[0]).through(&proxies));
+    let other = s.beside();
+    assert!(s.duly(["migrate"]).output().status.success());
+    other.set_jobs("jobs: {job: {command: ['true']}}");
+    s.set_jobs("jobs: {job: {command: ['true']}}");
+    s.duly(["start", "job"]).stdout("1\n").status(0);
+    let url = members[1].url(s.database().user(), s.database().password(), s.database().user());
+    let mut claim = Client::connect(url.as_str()).unwrap();
+    wait_until("the gate is there", SOON, || {
+        claim.rows("SELECT scope FROM duly_pause WHERE scope = 'gate'").is_ok_and(|rows| rows.len() == 1)
+    });
+    claim.execute("BEGIN").unwrap();
+    claim.rows("SELECT scope FROM duly_pause WHERE scope = 'gate' LOCK IN SHARE MODE").unwrap();
+    let began = Instant::now();
+    assert!(s.duly(["pause", "--all"]).output().status.success());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    claim.execute("COMMIT").unwrap();
+    members[1].catch_up();
+    other.duly(["run"]).output();
+    assert_eq!(s.database().value("SELECT state FROM duly_job"), "pending");
 }
