@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use duly::job::State;
 
@@ -103,6 +104,37 @@ fn both_dialects_have_the_same_migrations() {
         fs::write(path, "SELECT 1;").unwrap();
     }
     assert_eq!(migrations_amiss(broken.path()), ["2_b has no sqlite/2_b/up.sql"]);
+}
+
+/// Of Rust's own library clippy asks the same (`incompatible_msrv`).
+#[test]
+fn no_dependency_needs_a_newer_rust_than_is_stated() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let needed = |package: &serde_json::Value| release(package["rust_version"].as_str().unwrap_or("1.0"));
+    let ours = packages.iter().find(|package| package["name"] == "duly").map(needed).unwrap();
+    let newer = packages.iter().filter(|package| needed(package) > ours);
+    assert_none(newer.map(|package| format!("{} needs {}", package["name"], package["rust_version"])));
+    assert!(release("1.88.1") > release("1.88") && release("1.9") < release("1.10"));
+    let stated = format!("Rust {}.{}", ours[0], ours[1]);
+    assert_none(
+        DOCUMENTS
+            .iter()
+            .filter(|name| **name != "ARCHITECTURE.md" && !read(name).contains(&stated))
+            .map(|name| format!("{name} does not say {stated}")),
+    );
+}
+
+/// `1.88` or `1.88.0`, for comparing.
+fn release(text: &str) -> Vec<u32> {
+    let mut parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap()).collect();
+    parts.resize(3, 0);
+    parts
 }
 
 /// The repository's folder.

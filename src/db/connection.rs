@@ -55,10 +55,6 @@ impl Connection {
     }
 
     /// As [`Connection::open`], with a limit for each statement; connecting itself has one of its own if that is `None`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Connection::open`].
     pub fn open_within(location: &Location, limit: Option<Duration>) -> Result<Self, Error> {
         let link = match location {
             Location::Server(server) => Link::Server(connect(server, limit)?),
@@ -70,20 +66,12 @@ impl Connection {
     }
 
     /// Connects again in place of a connection that was lost.
-    ///
-    /// # Errors
-    ///
-    /// As [`Connection::open`].
     pub fn reconnect(&mut self) -> Result<(), Error> {
         *self = self.another()?;
         Ok(())
     }
 
     /// Another connection to the same database.
-    ///
-    /// # Errors
-    ///
-    /// As [`Connection::open`].
     pub fn another(&self) -> Result<Self, Error> {
         Self::open_within(&self.location, self.limit)
     }
@@ -95,10 +83,6 @@ impl Connection {
     }
 
     /// Whether it is no node that only follows another, nor one that an administrator has made read-only.
-    ///
-    /// # Errors
-    ///
-    /// What the database says.
     pub fn takes_writes(&mut self) -> Result<bool, Error> {
         match &mut self.link {
             Link::Server(client) => takes_writes(client, self.limit),
@@ -113,10 +97,6 @@ impl Connection {
     }
 
     /// Runs a statement; returns how many rows it matched.
-    ///
-    /// # Errors
-    ///
-    /// What the database says.
     pub fn execute(&mut self, sql: &Sql) -> Result<usize, Error> {
         self.set_up()?;
         let count = match &mut self.link {
@@ -143,10 +123,6 @@ impl Connection {
     }
 
     /// Runs a query that means the same in whatever session it is run, and reads only.
-    ///
-    /// # Errors
-    ///
-    /// As [`Connection::rows`].
     pub fn rows_of_any_session<R>(&mut self, sql: &Sql) -> Result<Vec<R>, Error>
     where
         R: QueryableByName<Mysql> + QueryableByName<Sqlite> + 'static,

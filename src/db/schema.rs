@@ -114,10 +114,6 @@ impl Connection {
     }
 
     /// Every migration that this program or the database knows, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
     pub fn migrations(&mut self) -> Result<Vec<MigrationState>, Error> {
         let applied = self.applied()?;
         let is_mysql = self.is_server();
@@ -141,10 +137,6 @@ impl Connection {
 
     /// Runs what has not been run yet; returns the names. SQLite does it in one transaction; MySQL and MariaDB
     /// commit each statement, which all may be repeated.
-    ///
-    /// # Errors
-    ///
-    /// When a statement is refused.
     pub fn migrate(&mut self) -> Result<Vec<String>, Error> {
         let ran = if self.is_server() {
             self.take_turns()?;

@@ -17,10 +17,6 @@ pub fn on_stop_signal(tell: impl FnMut(i32) + Send + 'static) -> io::Result<()> 
 }
 
 /// The same with every signal that a person or a terminal ends a program with, for one that has the terminal to give back.
-///
-/// # Errors
-///
-/// As [`on_stop_signal`].
 pub fn on_any_end(tell: impl FnMut(i32) + Send + 'static) -> io::Result<()> {
     on_signals(&[SIGTERM, SIGINT, SIGHUP, SIGQUIT], tell)
 }

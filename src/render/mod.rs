@@ -28,10 +28,6 @@ pub fn answer(text: &str) -> anyhow::Result<()> {
 }
 
 /// Writes a part of an answer to standard output, as it is.
-///
-/// # Errors
-///
-/// As [`answer`].
 pub fn answer_part(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match write!(out, "{text}").and_then(|()| out.flush()) {
@@ -48,10 +44,6 @@ pub fn raw_output() -> Box<dyn io::Write> {
 
 /// Writes bytes to standard output as they are, for a file or another program; a terminal gets them as text that it
 /// does not obey.
-///
-/// # Errors
-///
-/// As [`answer`].
 pub fn pass_on(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if out.is_terminal() {

@@ -104,10 +104,6 @@ impl Store {
     }
 
     /// Names of `new` rows that are not declared here, a few of them.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn foreign_names(&mut self, names: &[String], queues: &[String]) -> Result<Vec<String>, StoreError> {
         let query = format!(
             "SELECT DISTINCT name FROM duly_job WHERE state = 'new' AND (queue IS NULL OR queue IN ({})) \
@@ -121,10 +117,6 @@ impl Store {
     }
 
     /// Queues of `new` rows that are not declared here, a few of them.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn foreign_queues(&mut self, queues: &[String]) -> Result<Vec<String>, StoreError> {
         let query = format!(
             "SELECT DISTINCT queue AS name FROM duly_job WHERE state = 'new' AND queue IS NOT NULL \

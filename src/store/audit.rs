@@ -53,10 +53,6 @@ pub struct AuditRow {
 
 impl Store {
     /// Records a deed.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn note(&mut self, deed: &Deed<'_>) -> Result<(), StoreError> {
         let insert = format!(
             "INSERT INTO duly_audit (at, who, via, did, subject, detail) VALUES ({}, ?, ?, ?, ?, ?)",
@@ -68,10 +64,6 @@ impl Store {
     }
 
     /// What was done last, newest first, before row `before`; only to `subject`, if one is named.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn deeds(
         &mut self,
         subject: Option<&str>,

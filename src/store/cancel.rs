@@ -22,10 +22,6 @@ pub enum Cancelled {
 
 impl Store {
     /// Cancels job `id`. Locks it, and marks the jobs that wait for it.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn cancel(&mut self, id: i64, why: &str) -> Result<Cancelled, StoreError> {
         let (done, has_dependents) = self.unit(|tx| {
             let query = format!("SELECT id, state FROM duly_job WHERE id = ?{}", tx.for_update());
@@ -76,10 +72,6 @@ impl Store {
     }
 
     /// Cancels job `id` and those of its children that have not started; with `kill` also those that run.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn cancel_with_children(&mut self, id: i64, why: &str, kill: bool) -> Result<Cancelled, StoreError> {
         let done = self.cancel(id, why)?;
         // The root is marked by now, so it gets no more children.
@@ -93,10 +85,6 @@ impl Store {
     }
 
     /// The state of job `id`, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn state_of(&mut self, id: i64) -> Result<Option<State>, StoreError> {
         let rows: Vec<IdAndState> =
             self.rows(&Sql::new("SELECT id, state FROM duly_job WHERE id = ?").bind(id))?;

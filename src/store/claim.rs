@@ -351,10 +351,6 @@ impl Store {
     }
 
     /// Every job that `owner` holds, for a runner that lost its connection while claiming.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn held_by(&mut self, owner: &str) -> Result<Vec<Claimed>, StoreError> {
         let query = format!("SELECT {CLAIM_COLUMNS} FROM duly_job WHERE state = 'running' AND owner = ?");
         let rows: Vec<ClaimRow> = self.rows(&Sql::new(query).bind(owner))?;

@@ -81,10 +81,6 @@ impl Store {
     }
 
     /// The highest id there is now.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn newest_change(&mut self, table: &ChangeTable) -> Result<Option<i64>, StoreError> {
         let id = self.as_integer(&quoted(&table.id));
         let query = format!(
@@ -96,10 +92,6 @@ impl Store {
     }
 
     /// At most `limit` changes with ids above `after`, up to `up_to`, in the order of their ids.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn changes(
         &mut self,
         table: &ChangeTable,
@@ -138,10 +130,6 @@ impl Store {
     }
 
     /// Which of the changes from id `first` to `last` a processor has, with their digests.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn changes_given(
         &mut self,
         table: &ChangeTable,
@@ -203,10 +191,6 @@ impl Store {
     }
 
     /// Forgets what is remembered of changes that are not there any more: somebody else has deleted them.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn forget_gone_changes(&mut self, table: &ChangeTable) -> Result<(), StoreError> {
         while self.forget_some_gone_changes(table)? {}
         Ok(())

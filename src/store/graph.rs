@@ -25,10 +25,6 @@ pub struct Around {
 
 impl Store {
     /// The jobs that hang together with job `id`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn around(&mut self, id: i64) -> Result<Around, StoreError> {
         let mut around = Around::default();
         let mut open = vec![id];

@@ -51,10 +51,6 @@ impl Store {
     }
 
     /// As [`Store::connect`], with another limit for each statement.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::connect`].
     pub fn connect_within(location: &Location, limit: Option<Duration>) -> Result<Self, StoreError> {
         Ok(Self::over(Connection::open_within(location, limit)?))
     }
@@ -64,20 +60,12 @@ impl Store {
     }
 
     /// Connects again in place of a connection that was lost.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::connect`].
     pub fn reconnect(&mut self) -> Result<(), StoreError> {
         *self = self.another()?;
         Ok(())
     }
 
     /// Another connection to the same database.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::connect`].
     pub fn another(&self) -> Result<Self, StoreError> {
         Ok(Self::over(self.db.another()?))
     }
@@ -92,19 +80,11 @@ impl Store {
     }
 
     /// Every migration that this program or the database knows, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be read.
     pub fn migrations(&mut self) -> Result<Vec<MigrationState>, StoreError> {
         Ok(self.db.migrations()?)
     }
 
     /// Runs what has not been run yet; returns the names.
-    ///
-    /// # Errors
-    ///
-    /// When a statement is refused.
     pub fn migrate(&mut self) -> Result<Vec<String>, StoreError> {
         Ok(self.db.migrate()?)
     }

@@ -41,10 +41,6 @@ impl Store {
     }
 
     /// Those of `ids` that `owner` holds, and whether each is to be cancelled. Locks nothing.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn held(&mut self, owner: &str, ids: &[i64]) -> Result<Vec<Held>, StoreError> {
         let query = format!(
             "SELECT id, fence, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS cancel FROM duly_job \
@@ -55,10 +51,6 @@ impl Store {
     }
 
     /// Those of `claims`, job and fence, that still hold, whoever holds them. Locks nothing.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn still_holding(&mut self, claims: &[(i64, i64)]) -> Result<Vec<(i64, i64)>, StoreError> {
         let mut holding = Vec::new();
         for claims in claims.chunks(500) {

@@ -42,10 +42,6 @@ struct Row {
 
 impl Store {
     /// Records that a host ticks, and a digest of what it declares. `host` is the key of its row.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn record_tick(&mut self, host: &str, digest: &str) -> Result<(), StoreError> {
         let conflict = if self.is_server() {
             "ON DUPLICATE KEY UPDATE last_tick_at = VALUES(last_tick_at), \
@@ -63,10 +59,6 @@ impl Store {
     }
 
     /// Records what a host declares, as JSON. `host` is the key of its row.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn record_declared(&mut self, host: &str, declares: &Declares) -> Result<(), StoreError> {
         let json = serde_json::to_string(declares).map_err(|err| StoreError::Other(err.to_string()))?;
         let conflict = self.on_host_conflict(&["declares"]);
@@ -76,10 +68,6 @@ impl Store {
     }
 
     /// Records why a tick of a host could not work. `host` is the key of its row.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn record_trouble(&mut self, host: &str, trouble: &str) -> Result<(), StoreError> {
         let conflict = self.on_host_conflict(&["trouble", "trouble_at"]);
         let insert = format!(
@@ -91,10 +79,6 @@ impl Store {
     }
 
     /// Records how long a tick took that executed something, and adds how often it renewed its leases.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn record_busy_tick(&mut self, host: &str, took: Duration, renewals: u64) -> Result<(), StoreError> {
         let renewals = i64::try_from(renewals).unwrap_or(i64::MAX);
         let conflict = if self.is_server() {
@@ -123,10 +107,6 @@ impl Store {
     }
 
     /// Every host that has ticked and was not forgotten, in the order of their keys. Both tables are small. Locks nothing.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn hosts(&mut self) -> Result<Vec<Host>, StoreError> {
         let query = "SELECT duly_runner.host, last_tick_at, version, schedules_digest, declares, trouble, trouble_at, tick_ms, \
                      renewals FROM duly_runner LEFT JOIN duly_host ON duly_host.host = duly_runner.host \

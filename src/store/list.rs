@@ -67,10 +67,6 @@ impl ListFilter {
 impl Store {
     /// The latest jobs, newest first. If one state is asked for and no name: ended ones by when they ended, those that wait by
     /// when they may start.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn list(&mut self, filter: &ListFilter) -> Result<Vec<Job>, StoreError> {
         let mut conditions: Vec<String> = Vec::new();
         let mut values: Vec<Value> = Vec::new();

@@ -22,10 +22,6 @@ pub enum OrderChange {
 
 impl Store {
     /// Takes an order out that is lost or given up. Locks its latest attempt.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn remove_order(
         &mut self,
         table: &OrderTable,
@@ -44,10 +40,6 @@ impl Store {
     }
 
     /// Puts an order back that was given up or removed, with all its tries before it. Locks its latest attempt.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn put_order_back(
         &mut self,
         table: &OrderTable,
@@ -81,10 +73,6 @@ impl Store {
     }
 
     /// Puts a new order into Duly's own table; `false` where there is one of that id already.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn add_order(&mut self, order_id: &str, payload: &[u8]) -> Result<bool, StoreError> {
         let insert = Sql::once("INSERT INTO duly_lost_order (order_id, payload) VALUES (?, ?)");
         match self.execute(&insert.bind(order_id).bind(payload)) {

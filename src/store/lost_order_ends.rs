@@ -80,10 +80,6 @@ struct StateRow {
 impl Store {
     /// How the last `count` tries of any order ended, the latest first: outcome and exit code. Those that were stopped
     /// or left unended are left out.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn latest_order_ends(
         &mut self,
         table: &OrderTable,
@@ -101,10 +97,6 @@ impl Store {
     /// Records how a try ended, and moves its order on. May be given again when the answer was lost.
     ///
     /// A try that another has taken over since can only still succeed: the ERP has the order then, whatever else happened.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn finish_order(
         &mut self,
         table: &OrderTable,
@@ -191,10 +183,6 @@ impl Store {
     }
 
     /// Whether a run of the job `name` has ended badly within a day, and since the ERP last took an order.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn has_complained(&mut self, table: &OrderTable, name: &str) -> Result<bool, StoreError> {
         let day = -micros(Duration::from_secs(86_400));
         let query = format!(

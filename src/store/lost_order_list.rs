@@ -133,10 +133,6 @@ struct PayloadRow {
 impl Store {
     /// At most `limit` orders that are in one of `states`; of those that are confirmed or removed, only such as Duly has
     /// had to do with, the latest first.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn lost_orders(
         &mut self,
         table: &OrderTable,
@@ -224,10 +220,6 @@ impl Store {
     }
 
     /// One order; its id as the table has it. `None` where there is none.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn lost_order(
         &mut self,
         table: &OrderTable,
@@ -251,10 +243,6 @@ impl Store {
     }
 
     /// Every attempt of an order, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn order_attempts(
         &mut self,
         table: &OrderTable,
@@ -265,10 +253,6 @@ impl Store {
     }
 
     /// What is sent of an order.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn order_payload(&mut self, table: &OrderTable, order_id: &str) -> Result<Vec<u8>, StoreError> {
         let query = format!(
             "SELECT {} AS payload FROM {} WHERE {} = ?",
@@ -281,20 +265,12 @@ impl Store {
     }
 
     /// Attempts that somebody is to be told of, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn untold_orders(&mut self, table: &OrderTable) -> Result<Vec<OrderAttempt>, StoreError> {
         let filter = "source = ? AND tell IS NOT NULL ORDER BY finished_at, order_id LIMIT 1000";
         self.rows(&Sql::new(self.select_attempts(filter)).bind(&table.table))
     }
 
     /// Remembers that somebody has been told.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn set_order_told(&mut self, table: &OrderTable, attempt: &OrderAttempt) -> Result<(), StoreError> {
         let update = "UPDATE duly_lost_order_attempt SET tell = NULL WHERE source = ? AND order_id = ? AND attempt = ?";
         let sql = Sql::new(update).bind(&table.table).bind(&attempt.order_id).bind(attempt.attempt);

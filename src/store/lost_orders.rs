@@ -130,10 +130,6 @@ impl Store {
     }
 
     /// Orders that are due, those first whose last try is longest ago, as many as are looked up at once.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn due_order_ids(&mut self, table: &OrderTable) -> Result<Vec<String>, StoreError> {
         let id = self.as_text(&format!("o.{}", quoted(&table.order_id)));
         let in_turn = if table.is_own { "o.id".to_owned() } else { format!("o.{}", quoted(&table.order_id)) };

@@ -107,10 +107,6 @@ impl Span<'_> {
 
 impl Store {
     /// Everything that was counted up to now. Moves the mark where that is worth it. Locks the mark.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn counters(&mut self) -> Result<Counters, StoreError> {
         self.add_up()?;
         self.unit(|tx| {

@@ -65,10 +65,6 @@ impl Store {
     ///
     /// Locks the job, so that it cannot come after the whole output that its end brings. Tried once: the next copy
     /// is due soon anyway.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn save_output(
         &mut self,
         owner: &str,

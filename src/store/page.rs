@@ -176,10 +176,6 @@ impl Order {
 
 impl Store {
     /// A page of jobs. Locks nothing.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn page(&mut self, query: &JobQuery) -> Result<JobPage, StoreError> {
         let order = Order::of(query);
         let rest = self.rest(query, order);
@@ -262,10 +258,6 @@ impl Store {
     }
 
     /// How many jobs are in each state, up to [`COUNTED`]; of those that have ended, within the last day.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn state_counts(&mut self) -> Result<Vec<(State, i64)>, StoreError> {
         let day = -micros(Duration::from_secs(86_400));
         let since = format!("AND finished_at >= {}", self.now_plus());
@@ -282,10 +274,6 @@ impl Store {
     }
 
     /// The first `limit` children of a root, those that have not ended before the others, with what is to be known of each.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn children_of(&mut self, root: i64, limit: usize) -> Result<Vec<Job>, StoreError> {
         let query = format!(
             "SELECT {} FROM duly_job WHERE root_id = ? ORDER BY state, id LIMIT {limit}",
@@ -295,10 +283,6 @@ impl Store {
     }
 
     /// How much waits in each of these queues. Reads the entries of the claim's index, of each queue so many at most.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn queue_loads(&mut self, queues: &[String]) -> Result<Vec<QueueLoad>, StoreError> {
         let of = |state: &str| {
             format!(
@@ -321,10 +305,6 @@ impl Store {
     }
 
     /// How many children of a root are in each state.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn child_counts(&mut self, root: i64) -> Result<Vec<(State, i64)>, StoreError> {
         let query = "SELECT CONCAT(state, '') AS state, COUNT(*) AS number FROM duly_job WHERE root_id = ? GROUP BY state";
         let query =
@@ -334,10 +314,6 @@ impl Store {
     }
 
     /// The latest jobs of a name that have ended, newest first. Served by the index on the name.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn strip_of(&mut self, name: &str, limit: usize) -> Result<Vec<Job>, StoreError> {
         let query =
             format!("SELECT {} FROM duly_job WHERE name = ? ORDER BY id DESC LIMIT {limit}", self.columns());
@@ -346,10 +322,6 @@ impl Store {
 
     /// The end of what an attempt of job `id` printed, the latest one that printed anything if none is named: at most
     /// `tail` characters, and how many bytes are missing in all.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn output_tail(
         &mut self,
         id: i64,
@@ -375,10 +347,6 @@ impl Store {
     }
 
     /// What runs now, longest first, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn running(&mut self, limit: usize) -> Result<Vec<Job>, StoreError> {
         let query = format!(
             "SELECT {} FROM duly_job WHERE state = 'running' ORDER BY run_at, id LIMIT {limit}",
@@ -388,10 +356,6 @@ impl Store {
     }
 
     /// Ends each further statement of this session that takes longer; where the server can do that.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn limit_statements(&mut self, most: Duration) -> Result<(), StoreError> {
         if !self.is_server() {
             return Ok(());

@@ -78,10 +78,6 @@ impl Pause {
 
 impl Store {
     /// Pauses `scope`; when this returns, no claim that has not seen it is under way. Locks the gate alone.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn pause(
         &mut self,
         scope: &Scope,
@@ -102,10 +98,6 @@ impl Store {
     }
 
     /// Ends the pause of `scope`; returns whether there was one.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn resume(&mut self, scope: &Scope) -> Result<bool, StoreError> {
         let delete = Sql::new("DELETE FROM duly_pause WHERE scope = ?").bind(scope.key());
         Ok(self.unit(|tx| tx.execute(&delete))? > 0)
@@ -123,10 +115,6 @@ impl Store {
     }
 
     /// The pauses that last.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn pauses(&mut self) -> Result<Vec<Pause>, StoreError> {
         let query = format!(
             "SELECT scope, paused_at, until_at, paused_by, reason FROM duly_pause \

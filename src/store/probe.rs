@@ -107,10 +107,6 @@ impl Store {
     }
 
     /// The database's time.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn time(&mut self) -> Result<DateTime<Utc>, StoreError> {
         #[derive(QueryableByName)]
         struct Now {

@@ -232,20 +232,12 @@ impl Store {
     }
 
     /// Job `id`, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn job(&mut self, id: i64) -> Result<Option<Job>, StoreError> {
         let query = format!("SELECT {} FROM duly_job WHERE id = ?", self.columns());
         Ok(self.rows::<Job>(&Sql::new(query).bind(id))?.pop())
     }
 
     /// The ended attempts of job `id`, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn attempts(&mut self, id: i64) -> Result<Vec<AttemptRow>, StoreError> {
         let query = "SELECT attempt, fence, outcome, exit_code, signal_number, reason, host, started_at, finished_at, \
                      duration_ms FROM duly_attempt WHERE job_id = ? ORDER BY fence";
@@ -253,19 +245,11 @@ impl Store {
     }
 
     /// What the attempts of job `id` printed, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn outputs(&mut self, id: i64) -> Result<Vec<OutputRow>, StoreError> {
         self.outputs_from(id, 0)
     }
 
     /// The same, of the attempt with this fence and of later ones.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn outputs_from(&mut self, id: i64, fence: i64) -> Result<Vec<OutputRow>, StoreError> {
         let query =
             "SELECT fence, body, truncated FROM duly_output WHERE job_id = ? AND fence >= ? ORDER BY fence";
@@ -273,10 +257,6 @@ impl Store {
     }
 
     /// What job `id` waits or waited for.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn prerequisites(&mut self, id: i64) -> Result<Vec<Edge>, StoreError> {
         let query = "SELECT d.prerequisite_id AS id, d.`on` AS on_end, j.name, j.state FROM duly_dependency d \
                      LEFT JOIN duly_job j ON j.id = d.prerequisite_id WHERE d.job_id = ? ORDER BY d.prerequisite_id";
@@ -284,10 +264,6 @@ impl Store {
     }
 
     /// What waits or waited for job `id`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn dependents(&mut self, id: i64) -> Result<Vec<Edge>, StoreError> {
         let query = "SELECT d.job_id AS id, d.`on` AS on_end, j.name, j.state FROM duly_dependency d \
                      LEFT JOIN duly_job j ON j.id = d.job_id WHERE d.prerequisite_id = ? ORDER BY d.job_id";
@@ -295,20 +271,12 @@ impl Store {
     }
 
     /// The children of root job `id`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn children(&mut self, id: i64) -> Result<Vec<i64>, StoreError> {
         let query = Sql::new("SELECT id FROM duly_job WHERE root_id = ? ORDER BY id").bind(id);
         Ok(self.rows::<Id>(&query)?.into_iter().map(|row| row.id).collect())
     }
 
     /// The latest job of each of `names` that has started at all.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn latest_of<'a>(
         &mut self,
         names: impl Iterator<Item = &'a str>,

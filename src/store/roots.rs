@@ -102,10 +102,6 @@ impl Store {
     }
 
     /// Puts a job in that starts when the root that calls has ended as success or as failed, or as `on` says.
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::add_child`].
     pub fn add_dependent(
         &mut self,
         calling: Calling,
@@ -323,10 +319,6 @@ impl Store {
     }
 
     /// The children of `root` that have not ended, and whether each is running.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn open_children(&mut self, root: i64) -> Result<Vec<(i64, State)>, StoreError> {
         let query =
             format!("SELECT id, state FROM duly_job WHERE root_id = ? AND state IN {OPEN} ORDER BY id DESC");

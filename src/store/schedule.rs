@@ -92,10 +92,6 @@ impl From<Row> for ScheduleRow {
 
 impl Store {
     /// The scheduled names whose next look is due, or all of them.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn schedules(&mut self, only_due: bool) -> Result<Vec<ScheduleRow>, StoreError> {
         let due = if only_due { format!(" WHERE next_at <= {}", self.now()) } else { String::new() };
         let query = format!(
@@ -105,10 +101,6 @@ impl Store {
     }
 
     /// Lets a schedule that is new, or whose instants have changed, start from `now`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn start_schedule(
         &mut self,
         name: &str,
@@ -199,10 +191,6 @@ impl Store {
     }
 
     /// Puts the next look at a name off, which no host that looks declares with these instants.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn look_later(&mut self, row: &ScheduleRow, wait: Duration) -> Result<(), StoreError> {
         let update = format!(
             "UPDATE duly_schedule SET next_at = {} WHERE name = ? AND signature = ? AND mark_at = ?",

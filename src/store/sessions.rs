@@ -92,10 +92,6 @@ impl Store {
     }
 
     /// What was counted within the last `since`, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn session_stats(&mut self, since: Duration) -> Result<Vec<SessionStat>, StoreError> {
         let query = format!(
             "SELECT measured_at, active_5m, active_30m, active_24h, total FROM duly_session_stat \
@@ -106,10 +102,6 @@ impl Store {
     }
 
     /// The latest measurement, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn latest_session_stat(&mut self) -> Result<Option<SessionStat>, StoreError> {
         let query = "SELECT measured_at, active_5m, active_30m, active_24h, total FROM duly_session_stat \
                      WHERE measured_at = (SELECT MAX(measured_at) FROM duly_session_stat) LIMIT 1";

@@ -35,10 +35,6 @@ pub struct EndRow {
 
 impl Store {
     /// The latest `limit` jobs that ended in `state` within `since`, newest first. Locks nothing.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn latest_ends(
         &mut self,
         state: State,

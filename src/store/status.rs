@@ -88,10 +88,6 @@ struct When {
 impl Store {
     /// How many jobs have not ended, by queue and state, and since when the oldest of them could be started. Reads the index
     /// entries of these jobs and no rows.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn depths(&mut self) -> Result<Vec<Depth>, StoreError> {
         let query = format!(
             "SELECT queue, state, COUNT(*) AS jobs, MIN(id) AS first_id, MIN(run_at) AS oldest_at FROM duly_job \
@@ -112,10 +108,6 @@ impl Store {
 
     /// The names of which jobs failed or were given up within `age`, those with most of them first, 50 at most; and how the
     /// latest job of each that has ended did.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn failing(&mut self, age: Duration) -> Result<Vec<Failing>, StoreError> {
         let mut by_name: BTreeMap<String, Failing> = BTreeMap::new();
         for state in [State::Failed, State::Stale] {
@@ -161,10 +153,6 @@ impl Store {
 
     /// The names, with their queues, of the jobs that could have been started or taken in for the longest and were not, for
     /// longer than a host may be silent. Looks at the oldest few hundred.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn stuck(&mut self) -> Result<Vec<Stuck>, StoreError> {
         let silent = SILENT.to_std().unwrap_or_default();
         let mut stuck = Vec::new();
@@ -200,10 +188,6 @@ impl Store {
 
     /// Names whose jobs wait for another attempt, with the number of such jobs and when the first of them is due; of the 500
     /// that are due first.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn backing_off(&mut self) -> Result<Vec<Stuck>, StoreError> {
         let query = format!(
             "SELECT name, NULL AS queue, COUNT(*) AS jobs, MIN(run_at) AS since_at, MIN(id) AS first_id FROM \
@@ -225,10 +209,6 @@ impl Store {
     }
 
     /// Running jobs whose lease has ended, and with that their runner's claim; 20 at most.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn expired_leases(&mut self) -> Result<Vec<Expired>, StoreError> {
         let query = format!(
             "SELECT id, name, host, lease_until FROM duly_job WHERE state = 'running' AND lease_until < {} \

@@ -102,10 +102,6 @@ impl From<OtherRow> for Other {
 impl Store {
     /// What has to do with whether job `id` runs; `None` if there is no such job. `queue` is that of its definition, for one
     /// that has not been adopted.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn facts(
         &mut self,
         id: i64,

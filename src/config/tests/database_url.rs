@@ -32,6 +32,26 @@ fn every_form_of_a_database_is_read() {
 }
 
 #[test]
+fn several_hosts_are_one_database_in_whatever_order() {
+    let url = parse("mysql://u:p@db1,db2:3307,[::1]:3308/shop?ssl_mode=required").unwrap();
+    assert_eq!(url.expose(), "mysql://u:p@db1,db2:3307,[::1]:3308/shop?ssl_mode=required");
+    assert_eq!(url.to_string(), "mysql://u@db1,db2:3307,[::1]:3308/shop");
+    let hosts: Vec<_> = url.hosts().collect();
+    assert_eq!(hosts, [("db1", None), ("db2", Some(3307)), ("[::1]", Some(3308))]);
+    let identity = |text| parse(text).unwrap().identity();
+    assert_eq!(identity("mysql://u@B,a:1/x"), identity("mysql://v@a:1,b:3306/x"));
+    for (bad, expected) in [
+        ("mysql://u:secret@h,/db", "host 2 of the list is empty"),
+        ("mysql://u:secret@,h/db", "not a valid URL"),
+        ("mysql://u:secret@h,h:x/db", "host 2 of the list is not valid"),
+        ("mysql://u:secret@h,h", "names no database"),
+    ] {
+        let message = parse(bad).unwrap_err();
+        assert!(message.contains(expected) && !message.contains("secret"), "{bad}: {message}");
+    }
+}
+
+#[test]
 fn an_unescaped_at_sign_in_a_password_belongs_to_it() {
     let url = parse("mysql://u:p@ss@h/shop").unwrap();
     assert_eq!(url.expose(), "mysql://u:p%40ss@h/shop");
@@ -39,7 +59,7 @@ fn an_unescaped_at_sign_in_a_password_belongs_to_it() {
 }
 
 #[test]
-fn what_diesel_would_not_take_is_refused() {
+fn what_names_no_database_is_refused() {
     for (bad, expected) in [
         ("", "is empty"),
         ("postgres://u:secret@h/db", "not a database that Duly knows"),
