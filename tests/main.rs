@@ -10,6 +10,7 @@ mod cancel_retry;
 mod clean_up;
 mod cli_errors;
 mod cli_help;
+mod clock_changes;
 mod clusters;
 mod crash;
 mod crontab;

@@ -5,6 +5,7 @@
 
 use std::sync::OnceLock;
 
+use chrono::NaiveDateTime;
 use croner::Cron;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
@@ -41,8 +42,28 @@ impl Expression {
         Ok(expression)
     }
 
-    /// What finds its occurrences.
-    pub(super) fn cron(&self) -> Option<&Cron> {
+    /// Whether it means times that a clock on the wall shows, and not every so many hours, minutes or seconds.
+    pub(super) fn is_of_the_wall_clock(&self) -> bool {
+        let text = match self.text.to_ascii_lowercase().as_str() {
+            "@hourly" => "0 * * * *",
+            name if name.starts_with('@') => return true,
+            _ => &self.text,
+        };
+        let fields: Vec<&str> = text.split_whitespace().collect();
+        fields.len().checked_sub(4).is_some_and(|hour| !fields[hour].starts_with('*'))
+    }
+
+    /// The first time after `local` that it names, whatever the clocks do in between.
+    pub(super) fn next_local(&self, local: NaiveDateTime, is_inclusive: bool) -> Option<NaiveDateTime> {
+        self.cron()?.find_next_occurrence(&local.and_utc(), is_inclusive).ok().map(|at| at.naive_utc())
+    }
+
+    /// The last time up to `local` that it names.
+    pub(super) fn last_local(&self, local: NaiveDateTime) -> Option<NaiveDateTime> {
+        self.cron()?.find_previous_occurrence(&local.and_utc(), true).ok().map(|at| at.naive_utc())
+    }
+
+    fn cron(&self) -> Option<&Cron> {
         if self.cron.get().is_none() {
             // It is plain, so it can be taken apart.
             let cron = take_apart(&self.text).ok()?;
@@ -52,8 +73,18 @@ impl Expression {
     }
 }
 
+/// As in cron, day and weekday must both fit where one of them begins with `*`; else either will do.
 fn take_apart(text: &str) -> Result<Cron, CronError> {
-    CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build().parse(text)
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let has_star = |from_the_end: usize| {
+        fields.len().checked_sub(from_the_end).is_some_and(|at| fields[at].starts_with('*'))
+    };
+    CronParser::builder()
+        .seconds(Seconds::Optional)
+        .year(Year::Disallowed)
+        .dom_and_dow(has_star(3) || has_star(1))
+        .build()
+        .parse(text)
 }
 
 /// Whether each field is `*`, or numbers, ranges and steps within its bounds.

@@ -1,8 +1,10 @@
 //! When a definition is due: cron expressions in a time zone, and what to do about missed occurrences.
 //!
-//! Two answers are defined for a change of the clocks (Vixie cron's, as croner gives them): an occurrence at a fixed
-//! time that the change jumps over happens once, at the first instant after the jump; one at a fixed time that the
-//! change repeats happens once, the first time. An expression with a wildcard in its hours follows elapsed time.
+//! Two answers are defined for a change of the clocks. An expression whose hours do not begin with `*` means times on a
+//! clock on the wall: each of them happens once on its day. Those that the change jumps over happen right after the jump,
+//! together, as one; those that come twice happen the first time. An expression whose hours begin with `*` follows elapsed time:
+//! it happens whenever the clock shows a time that it names, also twice. The expression itself is asked about local times only,
+//! which have no changes; what a change makes of them is decided here.
 
 use std::time::Duration;
 
@@ -128,8 +130,32 @@ impl Schedule {
     #[must_use]
     pub fn next_after(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let Trigger::Cron(expression) = &self.trigger else { return None };
-        let local = instant.with_timezone(&self.timezone);
-        expression.cron()?.find_next_occurrence(&local, false).ok().map(|at| at.with_timezone(&Utc))
+        let zone = &self.timezone;
+        let mut local = zone.local(instant);
+        if expression.is_of_the_wall_clock() {
+            // Times that come a second time were due the first time.
+            loop {
+                local = expression.next_local(local, false)?;
+                let at = zone.first_instant(local)?;
+                if at > instant {
+                    return Some(at);
+                }
+            }
+        }
+        // From one change of the clocks to the next, elapsed time and the wall clock go alike.
+        let (mut from, mut is_inclusive) = (instant, false);
+        loop {
+            let offset = local - from.naive_utc();
+            let at = expression.next_local(local, is_inclusive).map(|next| (next - offset).and_utc());
+            match zone.next_change(from) {
+                Some(change) if at.is_none_or(|at| at >= change) => {
+                    // A date that never comes does not come after any change either.
+                    at?;
+                    (from, local, is_inclusive) = (change, zone.local(change), true);
+                }
+                _ => return at,
+            }
+        }
     }
 
     /// When a tick should look at this schedule again, having made what was due up to `mark`.
@@ -211,8 +237,31 @@ impl Schedule {
 
     fn latest_up_to(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let Trigger::Cron(expression) = &self.trigger else { return None };
-        let local = now.with_timezone(&self.timezone);
-        expression.cron()?.find_previous_occurrence(&local, true).ok().map(|at| at.with_timezone(&Utc))
+        let zone = &self.timezone;
+        let mut local = zone.local(now);
+        if expression.is_of_the_wall_clock() {
+            // The clock may go through a part of its day for the second time: then what is still ahead of it was due, too.
+            let mut latest = expression.last_local(local).and_then(|last| zone.first_instant(last));
+            loop {
+                let Some(next) = expression.next_local(local, false) else { return latest };
+                match zone.first_instant(next) {
+                    Some(at) if at <= now => (latest, local) = (Some(at), next),
+                    _ => return latest,
+                }
+            }
+        }
+        let mut until = now;
+        loop {
+            let offset = local - until.naive_utc();
+            let at = expression.last_local(local).map(|last| (last - offset).and_utc())?;
+            match zone.last_change(until) {
+                Some(change) if at < change => {
+                    until = change - TimeDelta::nanoseconds(1);
+                    local = zone.local(until);
+                }
+                _ => return Some(at),
+            }
+        }
     }
 
     /// Unless every missed occurrence is made up for, all but the latest are missed.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use chrono::{FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeZone};
+use chrono::{FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{self, AmbiguousOffset, TimeZoneDatabase};
@@ -43,14 +43,50 @@ impl Zone {
 
     /// What its wall clock's time is called at an instant, such as `CEST`.
     #[must_use]
-    pub fn abbreviation(&self, at: chrono::DateTime<chrono::Utc>) -> String {
+    pub fn abbreviation(&self, at: chrono::DateTime<Utc>) -> String {
         Timestamp::from_second(at.timestamp())
             .map_or_else(|_| String::new(), |at| self.0.to_offset_info(at).abbreviation().to_owned())
     }
 
+    /// What the wall clock shows at an instant.
+    #[must_use]
+    pub fn local(&self, at: chrono::DateTime<Utc>) -> NaiveDateTime {
+        at.with_timezone(self).naive_local()
+    }
+
+    /// The first instant at which the wall clock shows this time; where it jumps over it, that of the jump. `None` only for
+    /// years that nobody lives in.
+    #[must_use]
+    pub fn first_instant(&self, local: NaiveDateTime) -> Option<chrono::DateTime<Utc>> {
+        match self.0.to_ambiguous_timestamp(civil(&local)?).offset() {
+            AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => {
+                Some((local - TimeDelta::seconds(i64::from(offset.seconds()))).and_utc())
+            }
+            AmbiguousOffset::Gap { after, .. } => {
+                self.next_change((local - TimeDelta::seconds(i64::from(after.seconds()))).and_utc())
+            }
+        }
+    }
+
+    /// When the clocks change next after an instant, or their time is called otherwise.
+    #[must_use]
+    pub fn next_change(&self, after: chrono::DateTime<Utc>) -> Option<chrono::DateTime<Utc>> {
+        let change = self.0.following(timestamp(after)?).next()?;
+        chrono::DateTime::from_timestamp(change.timestamp().as_second(), 0)
+    }
+
+    /// When they did last, at or before an instant.
+    #[must_use]
+    pub fn last_change(&self, until: chrono::DateTime<Utc>) -> Option<chrono::DateTime<Utc>> {
+        // What lies before is asked for, so the second of the instant itself is left in.
+        let change =
+            self.0.preceding(timestamp(until)?.checked_add(jiff::Span::new().seconds(1)).ok()?).next()?;
+        chrono::DateTime::from_timestamp(change.timestamp().as_second(), 0)
+    }
+
     fn at(&self, offset: tz::Offset) -> ZoneOffset {
         // Both count the seconds east of Greenwich, and jiff's are at most 26 hours.
-        let fixed = FixedOffset::east_opt(offset.seconds()).unwrap_or(chrono::Utc.fix());
+        let fixed = FixedOffset::east_opt(offset.seconds()).unwrap_or(Utc.fix());
         ZoneOffset { fixed, zone: self.clone() }
     }
 }
@@ -115,6 +151,10 @@ impl TimeZone for Zone {
     }
 }
 
+fn timestamp(at: chrono::DateTime<Utc>) -> Option<Timestamp> {
+    Timestamp::from_second(at.timestamp()).ok()
+}
+
 /// The same wall clock time for jiff, which leaves years out that are not written with four digits.
 fn civil(local: &NaiveDateTime) -> Option<DateTime> {
     let seconds = local.and_utc().timestamp();
@@ -162,7 +202,7 @@ mod tests {
             let local = instant.with_timezone(&zone).naive_local();
             let back = zone.from_local_datetime(&local);
             let found = [back.clone().earliest(), back.latest()];
-            prop_assert!(found.into_iter().flatten().any(|at| at.with_timezone(&chrono::Utc) == instant), "{} {}", zone, instant);
+            prop_assert!(found.into_iter().flatten().any(|at| at.with_timezone(&Utc) == instant), "{} {}", zone, instant);
         }
     }
 }

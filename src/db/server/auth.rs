@@ -92,14 +92,8 @@ pub(super) fn sign_in(
                     ParseBuf(&packet).parse(()).map_err(|_old| refused(b"mysql_old_password"))?;
                 plugin = switch.auth_plugin().into_owned();
                 challenge = switch.plugin_data().strip_suffix(&[0]).unwrap_or(switch.plugin_data()).to_vec();
-                // MariaDB's, which asks the kernel who is at the other end.
-                if matches!(&plugin, AuthPlugin::Other(name) if matches!(name.as_ref(), b"unix_socket" | b"auth_socket"))
-                {
-                    Some(Vec::new())
-                } else {
-                    steps = procedure(&plugin)?;
-                    answer(&mut steps, &challenge, &challenge)?.or(Some(Vec::new()))
-                }
+                steps = procedure(&plugin)?;
+                answer(&mut steps, &challenge, &challenge)?.or(Some(Vec::new()))
             }
             1 if packet[1..] == *FULL && !is_proved && key.is_none() => return Err(unproved()),
             1 => answer(&mut steps, &challenge, &packet[1..])?,
