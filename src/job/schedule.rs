@@ -20,6 +20,9 @@ pub const MAX_OCCURRENCES: usize = 1000;
 /// two intervals of a crontab line.
 const ON_TIME: TimeDelta = TimeDelta::minutes(2);
 
+/// Bytes of a signature at most, as the column has them.
+const SIGNATURE: usize = 300;
+
 /// What makes an occurrence.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trigger {
@@ -123,7 +126,12 @@ impl Schedule {
     /// What identifies the instants of this schedule: when it changes, the schedule starts anew.
     #[must_use]
     pub fn signature(&self) -> String {
-        format!("{} {}", self.expression, self.timezone)
+        let whole = format!("{} {}", self.expression, self.timezone);
+        if whole.len() <= SIGNATURE {
+            return whole;
+        }
+        let hash = format!("{:016x}", fnv1a(whole.as_bytes()));
+        whole.chars().take(SIGNATURE / 4).chain(hash.chars()).collect()
     }
 
     /// The first occurrence after `instant`; `None` for `@tick` and for a date that never comes.
@@ -450,6 +458,19 @@ mod tests {
         }
         assert_eq!(made.len(), 34 * 60);
         assert!(made.windows(2).all(|pair| pair[1] - pair[0] == TimeDelta::minutes(1)));
+    }
+
+    #[test]
+    fn another_zone_or_expression_has_another_signature_whatever_they_begin_with() {
+        let signature = |expression: &str, zone: &str| {
+            Schedule::parse(expression, Zone::named(zone).unwrap()).unwrap().signature()
+        };
+        assert_ne!(signature("0 2 * * *", "Etc/GMT"), signature("0 2 * * *", "Etc/GMT-5"));
+        let minutes: Vec<String> = (0..60).map(|minute| minute.to_string()).collect();
+        let long = |last: &str| format!("{0},{0},{last} * * * *", minutes.join(","));
+        assert_ne!(signature(&long("0"), "UTC"), signature(&long("1"), "UTC"));
+        assert_ne!(signature(&long("0"), "UTC"), signature(&long("0"), "Europe/Berlin"));
+        assert!(signature(&long("0"), "America/Argentina/ComodRivadavia").len() <= SIGNATURE);
     }
 
     #[test]

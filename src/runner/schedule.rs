@@ -123,7 +123,7 @@ fn ask_for_targets(
 }
 
 fn is_other(row: &ScheduleRow, schedule: &Schedule) -> bool {
-    !schedule.signature().starts_with(&row.signature)
+    schedule.signature() != row.signature
 }
 
 fn start(

@@ -108,7 +108,7 @@ impl Store {
         known: Option<&ScheduleRow>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let signature: String = schedule.signature().chars().take(300).collect();
+        let signature = schedule.signature();
         let mark = schedule.first_mark(now);
         let next = schedule.look_again_at(mark);
         let sql = match known {
