@@ -281,6 +281,24 @@ on_every_database! {
         s.json(["list", "--json"]);
     }
 
+    /// Who may write the column may write anything. Seen failing with it taken for milliseconds that there are: each tick panics.
+    fn a_length_that_no_clock_can_reckon_with_stops_no_tick(s: Sandbox) {
+        prepare(&s);
+        for length in ["-9223372036854775808", "9000000000000000", "9223372036854775807"] {
+            let root = insert(
+                &s,
+                "name, state, queue, priority, fence, lease_until, time_before_stale_ms, children",
+                &format!("'append', 'running', 'default', 0, 1, '2020-01-01 00:00:00', {length}, 1"),
+            );
+            insert(&s, "name, state, queue, priority, run_at, root_id", &format!("'append', 'delayed', 'default', 0, '2999-01-01 00:00:00', {root}"));
+        }
+        insert(&s, "name, params", "'append', '[\"fine\"]'");
+        let output = s.duly(["run"]).output();
+        assert!(output.status.success() && s.read("started").contains("fine\n"), "{output}");
+        s.duly(["run"]).output();
+        assert!(s.duly(["list"]).output().status.success());
+    }
+
     /// Megabytes are refused by their length, without being read, and neither run nor listed.
     /// Seen failing without the limit in `Store::adopt`, which then read them, and with params of any length in `Store::list`.
     fn params_of_any_size_are_refused_and_hold_nothing_up(s: Sandbox) {

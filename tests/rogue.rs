@@ -1,7 +1,10 @@
 //! A server that is not what it says: whatever it asks and answers, it learns no password, and `duly` says one line and ends.
 
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -220,22 +223,24 @@ fn a_rogue_server_that_forgets_everybody_gets_no_password_in_any_mode() {
 
 type Behaviour = fn(&mut Talk) -> std::io::Result<()>;
 /// What no server of MySQL or MariaDB says.
-const NONSENSE: [(&str, Behaviour); 16] = [
-    ("HTTP", |talk| talk.stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
-    ("an empty greeting", |talk| talk.say(b"")),
-    ("a greeting cut short", |talk| talk.say(&greeting("x", false)[..20])),
-    ("a challenge of a length that is none", |talk| {
+const NONSENSE: [(&str, &str, Behaviour); 20] = [
+    ("HTTP", "does not speak", |talk| talk.stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
+    ("an empty greeting", "empty", |talk| talk.say(b"")),
+    ("a greeting cut short", "cut short", |talk| talk.say(&greeting("x", false)[..20])),
+    ("a challenge of a length that is none", "closed the connection", |talk| {
         let mut packet = greeting("mysql_native_password", false);
         packet[32] = 0x80;
         talk.say(&packet)
     }),
-    ("an error in place of a greeting", |talk| talk.say(b"\xff\x10\x04Too many connections")),
-    ("an error without a number", |talk| talk.say(b"\xff")),
-    ("an empty packet while signing in", |talk| {
+    ("an error in place of a greeting", "no more connections", |talk| {
+        talk.say(b"\xff\x10\x04Too many connections")
+    }),
+    ("an error without a number", "cut short", |talk| talk.say(b"\xff")),
+    ("an empty packet while signing in", "empty", |talk| {
         talk.greet("mysql_native_password", false)?;
         talk.say(b"")
     }),
-    ("questions without an end", |talk| {
+    ("questions without an end", "no end of questions", |talk| {
         talk.greet("mysql_native_password", false)?;
         for _ in 0..1000 {
             talk.say(b"\xfemysql_native_password\0CCCCCCCCCCCCCCCCCCCC\0")?;
@@ -243,25 +248,25 @@ const NONSENSE: [(&str, Behaviour); 16] = [
         }
         Ok(())
     }),
-    ("an empty answer", |talk| {
+    ("an empty answer", "empty", |talk| {
         talk.let_in()?;
         talk.say(b"")
     }),
-    ("a file that is asked for", |talk| {
+    ("a file that is asked for", "is no answer", |talk| {
         talk.let_in()?;
         talk.say(b"\xfb/etc/passwd")
     }),
-    ("columns without number", |talk| {
+    ("columns without number", "is no answer", |talk| {
         talk.let_in()?;
         talk.say(&[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])
     }),
-    ("65,535 columns", |talk| {
+    ("65,535 columns", "is no answer", |talk| {
         talk.let_in()?;
         talk.say(&[0xfc, 0xff, 0xff])?;
         (0..65_535).try_for_each(|_| talk.say(&column(b"c")))?;
         talk.say(END)
     }),
-    ("a column whose name is no UTF-8", |talk| {
+    ("a column whose name is no UTF-8", "closed the connection", |talk| {
         talk.let_in()?;
         talk.say(&[1])?;
         talk.say(&column(b"\xff\xfe\xed\xa0\x80"))?;
@@ -269,27 +274,56 @@ const NONSENSE: [(&str, Behaviour); 16] = [
         talk.say(&[1, b'1'])?;
         talk.say(END)
     }),
-    ("a row cut short", |talk| {
+    ("a row cut short", "cut short", |talk| {
         talk.let_in()?;
         talk.say(&[1])?;
         talk.say(&column(b"version"))?;
         talk.say(END)?;
         talk.say(&[200, b'1'])
     }),
-    ("a packet cut short", |talk| {
+    ("a packet cut short", "in the middle of an answer", |talk| {
         talk.let_in()?;
         talk.stream.write_all(&[200, 0, 0, 1, 0])
     }),
-    ("rows without an end", |talk| {
+    ("rows without an end", "longer than 512 MiB", |talk| {
         talk.let_in()?;
-        talk.say(&[1])?;
-        talk.say(&column(b"version"))?;
+        // The rules of the session first; what comes then is kept.
+        talk.say(OK)?;
+        talk.hear()?;
+        talk.say(&[3])?;
+        for name in [&b"version"[..], b"name", b"run_at"] {
+            talk.say(&column(name))?;
+        }
         talk.say(END)?;
-        let rows: Vec<u8> =
-            (0..50_000_u32).flat_map(|n| [2, 0, 0, n.to_le_bytes()[0].wrapping_add(4), 1, b'1']).collect();
+        // 256 rows, after which the packets' numbers begin again.
+        let rows: Vec<u8> = (0..=255_u8)
+            .flat_map(|n| [6, 0, 0, n.wrapping_add(talk.number), 1, b'1', 1, b'1', 1, b'1'])
+            .collect();
+        let rows = rows.repeat(100);
         loop {
             talk.stream.write_all(&rows)?;
         }
+    }),
+    ("a greeting of gigabytes", "does not speak", |talk| {
+        talk.stream.write_all(&[0xff, 0xff, 0xff, 0])?;
+        let zeros = vec![0; 1 << 20];
+        (0..16).try_for_each(|_| talk.stream.write_all(&zeros))
+    }),
+    ("an error of megabytes", "no more connections", |talk| {
+        talk.say(&[b"\xff\x10\x04".to_vec(), vec![0xff; 60_000]].concat())
+    }),
+    ("columns with names of megabytes", "a column is too long", |talk| {
+        talk.let_in()?;
+        talk.say(&[0xfc, 0xa0, 0x0f])?;
+        let mut column = b"\x03def\0\0\0\xfd\x00\x00\x40".to_vec();
+        column.resize(column.len() + (4 << 20), b'x');
+        (0..4000).try_for_each(|_| talk.say(&column))
+    }),
+    ("a plug-in for a password, after which the other goes on", "plug-in", |talk| {
+        talk.greet("caching_sha2_password", false)?;
+        talk.say(b"\xfeunix_socket\0")?;
+        talk.hear()?;
+        talk.say(&[1, 4])
     }),
 ];
 
@@ -297,16 +331,19 @@ const NONSENSE: [(&str, Behaviour); 16] = [
 #[test]
 fn an_answer_that_is_none_is_one_line() {
     thread::scope(|scope| {
-        for (name, behave) in NONSENSE {
+        for (name, word, behave) in NONSENSE {
             scope.spawn(move || {
                 let (port, _got) = rogue(behave);
                 let s = Sandbox::from(Backend::Sqlite);
                 s.set_jobs(&format!(
                     "database: 'mysql://shop:{PASSWORD}@127.0.0.1:{port}/shop?ssl_mode=disabled'\njobs: {{}}\n"
                 ));
-                let output = s.duly(["list"]).output();
+                // With more memory than that it would only take longer.
+                let output = s.duly(["list"]).under(&["sh", "-c", "ulimit -v 3000000; exec \"$@\"", "sh"]).output();
                 let errors = output.stderr.lines().count();
                 assert!(output.status.code() == Some(1) && errors == 1, "{name}: {output}");
+                assert!(output.stderr.len() < 5000, "{name}: {}", output.stderr.len());
+                assert!(output.stderr.contains(word), "{name}: {output}");
                 assert!(!output.stderr.contains("panicked"), "{name}: {output}");
             });
         }
@@ -317,8 +354,10 @@ fn an_answer_that_is_none_is_one_line() {
 #[test]
 fn an_answer_that_comes_byte_by_byte_has_the_limit_of_any_other() {
     let (port, _got) = rogue(|talk| {
-        for byte in greeting("mysql_native_password", false) {
-            talk.stream.write_all(&[byte])?;
+        let greeting = greeting("mysql_native_password", false);
+        let header = [u8::try_from(greeting.len()).unwrap(), 0, 0, 0];
+        for byte in header.iter().chain(&greeting) {
+            talk.stream.write_all(&[*byte])?;
             thread::sleep(Duration::from_secs(2));
         }
         Ok(())
@@ -326,4 +365,74 @@ fn an_answer_that_comes_byte_by_byte_has_the_limit_of_any_other() {
     let began = Instant::now();
     assert_one_line(&list(port, ""), "took longer than 10s to accept a connection");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+/// A socket proves something where nobody else could have put it. Seen failing with the last folder's mode looked at alone.
+#[test]
+fn a_socket_where_others_can_put_theirs_is_no_proof() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |name: &str, mode: u32| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let (sticky, own) = (make("sticky", 0o1777), make("sticky/own", 0o755));
+    let listener = UnixListener::bind(own.join("s")).unwrap();
+    std::os::unix::fs::symlink(own.join("s"), sticky.join("link")).unwrap();
+    let (sender, got) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            let mut talk = Talk { stream: Box::new(stream), number: 0, got: Vec::new() };
+            let _gone = talk.greet("caching_sha2_password", false).and_then(|_| talk.say(&[1, 4]));
+            let _gone = talk.stream.read_to_end(&mut talk.got);
+            let _over = sender.send(talk.got);
+        }
+    });
+    for socket in [own.join("s"), sticky.join("link")] {
+        let s = Sandbox::from(Backend::Sqlite);
+        let url = format!("mysql://shop:{PASSWORD}@localhost/shop?unix_socket={}", socket.display());
+        s.set_jobs(&format!("database: '{url}'\njobs: {{}}\n"));
+        assert_one_line(&s.duly(["list"]).output(), "nothing proves which server it is");
+        assert!(!has_password(&got.recv_timeout(Duration::from_secs(10)).unwrap()));
+    }
+}
+
+/// Three nodes that are slow twice. Seen failing with a limit for each of both.
+#[test]
+fn several_slow_nodes_have_the_limit_of_one() {
+    let (port, _got) = rogue(|talk| {
+        talk.greet("mysql_native_password", false)?;
+        thread::sleep(Duration::from_millis(2500));
+        talk.say(OK)?;
+        talk.hear()?;
+        thread::sleep(Duration::from_secs(20));
+        Ok(())
+    });
+    let s = Sandbox::from(Backend::Sqlite);
+    let node = format!("127.0.0.1:{port}");
+    s.set_jobs(&format!("database: 'mysql://shop:{PASSWORD}@{node},{node},{node}/shop'\njobs: {{}}\n"));
+    let began = Instant::now();
+    assert_one_line(&s.duly(["list"]).output(), "no node answers");
+    assert!(began.elapsed() < Duration::from_secs(13), "{:?}", began.elapsed());
+}
+
+/// Where a URL does not belong, its password is not repeated. Seen failing with what was found shown as it was.
+#[test]
+fn a_url_in_the_wrong_place_keeps_its_password() {
+    let s = Sandbox::from(Backend::Sqlite);
+    s.set_jobs("jobs: {}");
+    let url = format!("mysql://shop:{PASSWORD}@db/shop");
+    for run in [
+        s.duly(["list"]).env("DATABASE_URL_FILE", &url),
+        s.duly(["list", &url]),
+        s.duly([&url, "list"]),
+        s.duly(["list", "--config", &url]),
+    ] {
+        let output = run.output();
+        assert!(output.status.code() == Some(2) && output.stderr.contains("mysql://shop"), "{output}");
+        assert!(!output.stderr.contains(PASSWORD), "{output}");
+    }
 }

@@ -49,6 +49,7 @@ use log::{Level, LevelFilter};
 use crate::cli::{Cli, Command};
 use crate::config::{self, Config, ConfigError, LoadOptions};
 use crate::exit_code::ExitCode;
+use crate::job::discreet;
 use crate::job::{Definition, is_hook};
 use crate::runner;
 use crate::store::{Calling, Deed, Store, StoreError};
@@ -179,12 +180,12 @@ pub fn explain(err: &anyhow::Error) -> ExitCode {
     if let Some(problems) = err.downcast_ref::<ConfigError>() {
         // One line for each problem.
         let lines = problems.to_string();
-        let harmless = crate::render::harmless;
+        let harmless = |line| crate::render::harmless(&discreet(line));
         let written = lines.lines().try_for_each(|line| writeln!(stderr, "duly: error: {}", harmless(line)));
         return if written.is_ok() { ExitCode::Usage } else { ExitCode::Failure };
     }
     // A database's message may have several lines, and what it quotes of a row may hold anything.
-    let line = crate::render::harmless(&format!("{err:#}")).replace('\n', " ");
+    let line = crate::render::harmless(&discreet(&format!("{err:#}"))).replace('\n', " ");
     if writeln!(stderr, "duly: error: {line}").is_err() {
         return ExitCode::Failure;
     }

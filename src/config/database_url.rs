@@ -172,6 +172,9 @@ fn mysql(text: &str) -> Result<DatabaseUrl, String> {
     }
     for (at, (key, value)) in url.query_pairs().enumerate() {
         check_option(at + 1, &key, &value)?;
+        if url.query_pairs().take(at).any(|(before, _)| before == key) {
+            return Err(format!("{key} is given twice"));
+        }
     }
     let list: String = others
         .iter()

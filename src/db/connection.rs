@@ -1,6 +1,6 @@
 //! An open database and the rules every session follows: UTC, `READ COMMITTED`, short lock waits, strict SQL.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::RunQueryDsl;
 use diesel::deserialize::QueryableByName;
@@ -219,9 +219,13 @@ fn connect(server: &Server, limit: Option<Duration>) -> Result<Client, Error> {
     }
     let (mut refusals, mut reader) = (Vec::new(), None);
     for endpoint in &server.endpoints {
-        match Client::connect(server, endpoint, each)
-            .and_then(|mut client| Ok((takes_writes(&mut client, Some(each))?, client)))
-        {
+        let began = Instant::now();
+        let looked = Client::connect(server, endpoint, each).and_then(|mut client| {
+            let left = each.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
+            let takes = takes_writes(&mut client, Some(left));
+            Ok((takes.map_err(|err| Error::Away(format!("`{endpoint}`: {err}")))?, client))
+        });
+        match looked {
             Ok((true, client)) => return Ok(client),
             Ok((false, client)) => {
                 log::debug!("`{endpoint}` takes no writes");

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use chrono::NaiveDateTime;
+use chrono::{Datelike, NaiveDateTime};
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql};
 use diesel::mysql::{Mysql, MysqlType, MysqlValue};
@@ -43,15 +43,21 @@ pub struct AnyTime;
 impl FromSql<AnyTime, Mysql> for NaiveDateTime {
     fn from_sql(value: MysqlValue<'_>) -> deserialize::Result<Self> {
         let text = str::from_utf8(value.as_bytes())?;
-        Self::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f")
-            .map_err(|err| format!("`{text}` is no time ({err})").into())
+        let read = Self::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok();
+        read.filter(is_usable).ok_or_else(|| "a time is none".into())
     }
 }
 
 impl FromSql<AnyTime, Sqlite> for NaiveDateTime {
     fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
-        <Self as FromSql<diesel::sql_types::Timestamp, Sqlite>>::from_sql(value)
+        let read = <Self as FromSql<diesel::sql_types::Timestamp, Sqlite>>::from_sql(value)?;
+        Some(read).filter(is_usable).ok_or_else(|| "a time is none".into())
     }
+}
+
+/// Whether it lies in the years that a server's times have, with which can be reckoned.
+fn is_usable(time: &NaiveDateTime) -> bool {
+    (0..=9999).contains(&time.year())
 }
 
 /// A row of a server's answer.

@@ -39,7 +39,7 @@ pub use outcome::Outcome;
 pub use retry::{Backoff, Verdict, verdict};
 pub use schedule::{CatchUp, MAX_OCCURRENCES, Occurrences, Overlap, Schedule, ScheduleError, Trigger};
 pub use state::{On, State};
-pub use text::{escape, harmless, is_obeyed};
+pub use text::{discreet, escape, harmless, is_obeyed};
 pub use zone::Zone;
 
 /// A 64-bit FNV-1a hash: the same on every host and in every version, which `std`'s hashers do not promise.

@@ -18,6 +18,33 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// Leaves out the passwords of URLs, wherever somebody has put one, and what is too long for a line.
+#[must_use]
+pub fn discreet(text: &str) -> String {
+    const LONGEST: usize = 4096;
+    let (mut safe, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        safe.push_str(before);
+        let url = after
+            .split(|c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\''))
+            .next()
+            .unwrap_or_default();
+        let (user, host) = url.rsplit_once('@').map_or(("", url), |(user, _)| (user, &url[user.len()..]));
+        let colon = user.find(':').into_iter().chain(user.to_ascii_lowercase().find("%3a")).min();
+        safe.push_str(colon.map_or(user, |at| &user[..at]));
+        safe.push_str(if colon.is_some() { ":…" } else { "" });
+        safe.push_str(host);
+        rest = &after[url.len()..];
+    }
+    safe.push_str(rest);
+    if let Some((end, _)) = safe.char_indices().nth(LONGEST) {
+        safe.truncate(end);
+        safe.push('…');
+    }
+    safe
+}
+
 /// Makes control characters visible: all but line ends and tabs, so that no output can move the cursor, change the
 /// title or colour what follows.
 #[must_use]
@@ -48,7 +75,20 @@ pub fn is_obeyed(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{escape, harmless};
+    use super::{discreet, escape, harmless};
+
+    #[test]
+    fn no_password_of_a_url_is_told_wherever_it_stands() {
+        for (text, expected) in [
+            ("$X (mysql://u:geheim@h/d): gone", "$X (mysql://u:…@h/d): gone"),
+            ("argument 'mysql://u:ge@heim@h/d' found", "argument 'mysql://u:…@h/d' found"),
+            ("mysql://u%3Ageheim@h/d", "mysql://u:…@h/d"),
+            ("mysql://u@h1,h2:3307/d and https://x/y:z", "mysql://u@h1,h2:3307/d and https://x/y:z"),
+        ] {
+            assert_eq!(discreet(text), expected);
+        }
+        assert!(discreet(&"ä".repeat(100_000)).len() < 10_000);
+    }
 
     #[test]
     fn bytes_that_are_no_text_are_escaped() {

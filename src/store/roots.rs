@@ -358,16 +358,21 @@ fn state_of(word: &str) -> State {
     word.parse().unwrap_or(State::New)
 }
 
+/// No look is put off for longer; the database's times end somewhere.
+const LONGEST_LOOK: Duration = Duration::from_secs(30 * 86_400);
+
 /// How long until a root is stale that shows no further sign of life; a child whose runner is alive is one.
 fn time_until_stale(root: &Root, children: &[Children], now: DateTime<Utc>) -> Duration {
-    let Some(limit) = root.time_before_stale_ms.map(TimeDelta::milliseconds) else {
+    // Whoever may write the column may write anything.
+    let Some(limit) = root.time_before_stale_ms.and_then(|ms| TimeDelta::try_milliseconds(ms.max(0))) else {
         return LOOK_AGAIN;
     };
     if children.iter().any(|row| row.alive > 0) {
-        return limit.to_std().unwrap_or(LOOK_AGAIN);
+        return limit.to_std().unwrap_or(LOOK_AGAIN).min(LONGEST_LOOK);
     }
     let last = children.iter().filter_map(|row| row.last_sign).chain(root.alive_at).max().unwrap_or(now);
-    (last + limit - now).to_std().unwrap_or(Duration::ZERO)
+    let end = last.checked_add_signed(limit).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    (end - now).to_std().unwrap_or(Duration::ZERO).min(LONGEST_LOOK)
 }
 
 /// Any cancelled → cancelled, else any failed → failed, else success; its own command counts like a child.

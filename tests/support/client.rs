@@ -4,6 +4,9 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, Opts, OptsBuilder, Value};
 use url::Url;
 
+/// Values as text; `None` is `NULL`.
+pub(crate) type Rows = Vec<Vec<Option<String>>>;
+
 /// One connection.
 pub(crate) struct Client(Conn);
 
@@ -25,7 +28,7 @@ impl Client {
     }
 
     /// The rows of a query, each value as text, as MySQL's own client would show it.
-    pub(crate) fn rows(&mut self, query: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+    pub(crate) fn rows(&mut self, query: &str) -> Result<Rows, String> {
         let text = |value| match value {
             Value::NULL => None,
             Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
@@ -36,7 +39,7 @@ impl Client {
     }
 
     /// The names of a query's columns, and its rows.
-    pub(crate) fn table(&mut self, query: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>), String> {
+    pub(crate) fn table(&mut self, query: &str) -> Result<(Vec<String>, Rows), String> {
         let answer = self.0.query_iter(query).map_err(said)?;
         let names = answer.columns().as_ref().iter().map(|column| column.name_str().into_owned()).collect();
         drop(answer);

@@ -73,6 +73,7 @@ fn what_names_no_database_is_refused() {
         ("mysql://u:secret@h/db?secret=x", "option 1 after the `?` is unknown; expected one of unix_socket"),
         ("mysql://u:secret@h/db?ssl_mode=secret", "expected one of disabled, preferred"),
         ("mysql://u:secret@h/db?ssl_ca=", "ssl_ca has no usable value"),
+        ("mysql://u:secret@h/db?ssl_mode=disabled&ssl_mode=required", "ssl_mode is given twice"),
         ("mysql://u:secret%00@h/db", "NUL"),
         ("mysql://u:secret@h:99999/db", "invalid port"),
         ("mysql://u:secret\n@h/db", "control character"),

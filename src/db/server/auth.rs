@@ -4,8 +4,9 @@
 //! itself. It gets it through TLS whose certificate was verified, through a socket in a folder that only its owner can write
 //! to, or encrypted with the key of `server_public_key`. Nobody is asked for a key: whoever answers may be anybody.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
 use mysql_common::auth::plugins::{AuthProc, ChallengeResponsePlugin, Context};
@@ -15,11 +16,13 @@ use mysql_common::packets::{AuthPlugin, AuthSwitchRequest, HandshakeResponse};
 
 use super::super::error::Error;
 use super::super::location::{Endpoint, Server};
-use super::greeting::Greeting;
+use super::greeting::{CHALLENGE, Greeting};
 use super::{Client, PACKET_SIZE, unexpected};
 
 /// What a server may ask, one after the other, before it says yes or no.
 const QUESTIONS: usize = 8;
+/// Links on the way to a socket.
+const LINKS: usize = 20;
 /// `caching_sha2_password`: the server does not remember the user.
 const FULL: &[u8] = &[4];
 
@@ -91,7 +94,7 @@ pub(super) fn sign_in(
                 let switch: AuthSwitchRequest<'_> =
                     ParseBuf(&packet).parse(()).map_err(|_old| refused(b"mysql_old_password"))?;
                 plugin = switch.auth_plugin().into_owned();
-                challenge = switch.plugin_data().strip_suffix(&[0]).unwrap_or(switch.plugin_data()).to_vec();
+                challenge = challenge_of(switch.plugin_data()).to_vec();
                 steps = procedure(&plugin)?;
                 answer(&mut steps, &challenge, &challenge)?.or(Some(Vec::new()))
             }
@@ -106,6 +109,14 @@ pub(super) fn sign_in(
     Err(unexpected("while signing in: no end of questions"))
 }
 
+/// What a server sends along with a plug-in's name, without the zero at its end, which only plug-ins with text have.
+fn challenge_of(data: &[u8]) -> &[u8] {
+    match data {
+        [challenge @ .., 0] if challenge.len() == CHALLENGE => challenge,
+        whole => whole,
+    }
+}
+
 /// The steps of a plug-in that never sends the password itself to somebody unproved.
 fn procedure(plugin: &AuthPlugin<'_>) -> Result<AuthProc, Error> {
     match plugin {
@@ -117,7 +128,7 @@ fn procedure(plugin: &AuthPlugin<'_>) -> Result<AuthProc, Error> {
 }
 
 fn refused(plugin: &[u8]) -> Error {
-    let name = crate::job::escape(plugin);
+    let name = crate::job::escape(&plugin[..plugin.len().min(64)]);
     let why = match plugin {
         b"mysql_clear_password" | b"dialog" | b"sha256_password" => {
             "sends the password as it is, which Duly never does"
@@ -139,10 +150,44 @@ fn unproved() -> Error {
     )
 }
 
-/// Whether nobody but its owner and root could have put the socket there.
+/// Whether nobody could have put the socket there but who owns its folder, root, and this user. All folders on the way to it, also
+/// by links, belong to the latter two, and nobody else can write in them; sticky ones will not do, since a new name is enough.
 fn is_in_a_folder_of_its_own(socket: &Path) -> bool {
-    let mode = socket.canonicalize().ok().and_then(|path| fs::metadata(path.parent()?).ok());
-    mode.is_some_and(|folder| folder.permissions().mode() & 0o022 == 0)
+    let ours = [0, rustix::process::geteuid().as_raw()];
+    let is_safe = |folder: &Path, may_be_anybodys: bool| {
+        fs::symlink_metadata(folder).is_ok_and(|found| {
+            found.is_dir() && found.mode() & 0o022 == 0 && (may_be_anybodys || ours.contains(&found.uid()))
+        })
+    };
+    let mut rest: Vec<_> = components(socket);
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    while let Some(name) = rest.pop() {
+        if !is_safe(&at, rest.is_empty()) {
+            return false;
+        }
+        match fs::read_link(at.join(&name)) {
+            Ok(target) => {
+                links += 1;
+                // A link leads on from the folder that it is in, which whoever may write in it has made.
+                if links > LINKS || !is_safe(&at, false) {
+                    return false;
+                }
+                if target.is_absolute() {
+                    at = PathBuf::from("/");
+                }
+                rest.extend(components(&target));
+            }
+            Err(_no_link) if name == ".." => drop(at.pop()),
+            Err(_no_link) => at.push(name),
+        }
+    }
+    socket.is_absolute()
+}
+
+/// The names in a path, the last one first.
+fn components(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+    names.map(|part| part.as_os_str().to_owned()).rev().collect()
 }
 
 fn read_key(path: &Path) -> Result<Vec<u8>, Error> {

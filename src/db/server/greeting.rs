@@ -7,7 +7,7 @@ use super::super::error::Error;
 use super::unexpected;
 
 /// Bytes of a challenge.
-const CHALLENGE: usize = 20;
+pub(super) const CHALLENGE: usize = 20;
 
 /// What a server says first. Nothing of it is proved.
 pub(super) struct Greeting {

@@ -28,8 +28,12 @@ use super::rows::RowOfServer;
 use greeting::Greeting;
 use stream::Stream;
 
-/// Bytes of a statement, and of one packet of an answer: as many as any server takes and gives.
-const MAX_PACKET: usize = 1 << 30;
+/// Bytes of a statement, and of one packet of an answer: an output of 64 MiB in which each byte is escaped fits.
+const MAX_PACKET: usize = 160 << 20;
+/// Bytes of a packet before somebody has signed in, of a column, and of the text of an error that is looked at.
+const MAX_FIRST_PACKET: usize = 64 << 10;
+const MAX_COLUMN: usize = 4 << 10;
+const MAX_ERROR: usize = 1 << 10;
 /// Bytes of one whole answer.
 const MAX_ANSWER: usize = 512 << 20;
 /// What a row costs beside its bytes, so that endless empty rows come to an end, too.
@@ -94,6 +98,7 @@ impl Client {
         }
         auth::sign_in(&mut client, server, endpoint, &greeting, flags)?;
         client.has_signed_in = true;
+        client.framed.as_mut().ok_or_else(given_up)?.codec_mut().max_allowed_packet = MAX_PACKET;
         Ok(client)
     }
 
@@ -171,6 +176,9 @@ impl Client {
         let mut names = Vec::new();
         for _ in 0..columns {
             let packet = self.receive()?;
+            if packet.len() > MAX_COLUMN {
+                return Err(unexpected("a column is too long"));
+            }
             let column: Column = ParseBuf(&packet).parse(()).map_err(|err| unexpected(&err.to_string()))?;
             names.push(String::from_utf8_lossy(column.name_ref()).into_owned());
         }
@@ -230,10 +238,11 @@ impl Client {
                 let mut fields = ParseBuf(&packet[1..]);
                 let number =
                     fields.checked_eat_u16_le().ok_or_else(|| unexpected("an error is cut short"))?;
-                let text = String::from_utf8_lossy(fields.eat_all()).into_owned();
+                let text = fields.eat_all();
                 // `#` and the five characters of the SQL state come first, once somebody has greeted.
-                let text = if text.starts_with('#') { text.get(6..).unwrap_or_default() } else { &text };
-                Err(Error::of_server(number, text))
+                let text = if text.first() == Some(&b'#') { text.get(6..).unwrap_or_default() } else { text };
+                let text = String::from_utf8_lossy(&text[..text.len().min(MAX_ERROR)]);
+                Err(Error::of_server(number, &text))
             }
             Some(_) => Ok(packet),
             None => Err(unexpected("a packet is empty")),
@@ -257,7 +266,7 @@ const PACKET_SIZE: u32 = 1 << 30;
 
 fn framed(stream: Stream) -> MySyncFramed<Stream> {
     let mut framed = MySyncFramed::new(stream);
-    framed.codec_mut().max_allowed_packet = MAX_PACKET;
+    framed.codec_mut().max_allowed_packet = MAX_FIRST_PACKET;
     framed
 }
 
@@ -278,6 +287,10 @@ fn lost(error: &PacketCodecError) -> Error {
     match error {
         PacketCodecError::Io(err) if err.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
             tls::refused(err)
+        }
+        // The library's word for it.
+        PacketCodecError::Io(err) if err.to_string().contains("bytes remaining") => {
+            Error::Away("the server closed the connection in the middle of an answer".to_owned())
         }
         PacketCodecError::Io(err) => Error::Away(format!("the connection was lost: {err}")),
         other => unexpected(&other.to_string()),

@@ -1,8 +1,10 @@
 //! The bytes to and from a server: through TCP or a Unix socket, encrypted or not, until a deadline.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -118,10 +120,10 @@ impl Timed {
             let patience = left.map(|left| left + left.min(ABOUT) / 2);
             match &self.socket {
                 Socket::Tcp(tcp) => {
-                    tcp.set_read_timeout(patience).and_then(|()| tcp.set_write_timeout(patience))?
+                    tcp.set_read_timeout(patience).and_then(|()| tcp.set_write_timeout(patience))?;
                 }
                 Socket::Unix(unix) => {
-                    unix.set_read_timeout(patience).and_then(|()| unix.set_write_timeout(patience))?
+                    unix.set_read_timeout(patience).and_then(|()| unix.set_write_timeout(patience))?;
                 }
             }
             self.patience = patience;
@@ -167,7 +169,7 @@ fn late() -> Error {
 
 fn tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream> {
     let mut last = Error::new(ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
+    for address in addresses(host, port, deadline)? {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(late());
@@ -181,6 +183,19 @@ fn tcp(host: &str, port: u16, deadline: Instant) -> Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// The addresses of a name are asked for by a thread, which is left behind if nobody answers it in time.
+fn addresses(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let (sender, found) = channel();
+    let name = host.to_owned();
+    thread::spawn(move || {
+        sender.send((name.as_str(), port).to_socket_addrs().map(Iterator::collect)).is_ok()
+    });
+    found.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|_late| late())?
 }
 
 /// A listener whose queue is full would hold a plain `connect` up for ever; the timeout for writing is also its.
