@@ -80,7 +80,12 @@ impl Member {
             if started.is_ok() && self.is_online(&mut client) {
                 break;
             }
-            assert!(began.elapsed() < LIMIT, "member {}: {started:?}", self.number);
+            let why = || {
+                let log = std::fs::read_to_string(self.nodes[self.number].0.join("log")).unwrap_or_default();
+                let errors: Vec<&str> = log.lines().filter(|line| line.contains("[ERROR]")).collect();
+                errors[errors.len().saturating_sub(5)..].join("\n")
+            };
+            assert!(began.elapsed() < LIMIT, "member {}: {started:?}\n{}", self.number, why());
             drop(client.execute("STOP GROUP_REPLICATION"));
             thread::sleep(Duration::from_millis(500));
         }
