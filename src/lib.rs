@@ -2,11 +2,11 @@
 //! it, records everything, and exits.
 //!
 //! ```text
-//! commands → runner, shop, web → store | process | config → job
+//! commands → runner, shop, web → store → db | process | config → job
 //! ```
 //!
 //! `commands` is one file per subcommand, `runner` the layer that knows both the database and processes, `store`
-//! everything SQL, `web` the page, `process` everything that touches an operating system process, `config` what `jobs.yaml` and the
+//! what is done to jobs in SQL, `db` what a connection is, `web` the page, `process` everything that touches an operating system process, `config` what `jobs.yaml` and the
 //! environment say, `job` the words, `render` the only code that prints. `ARCHITECTURE.md` has the map.
 
 pub mod cli;

@@ -425,7 +425,7 @@ pub(super) fn params_json(params: &[String]) -> String {
     serde_json::Value::from(params).to_string()
 }
 
-/// A length in the unit of [`Store::now_plus`].
+/// A length in the unit of [`now_plus`](crate::db::Connection::now_plus).
 pub(super) fn micros(length: Duration) -> i64 {
     i64::try_from(length.as_micros()).unwrap_or(i64::MAX)
 }

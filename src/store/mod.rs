@@ -2,10 +2,9 @@
 //!
 //! A [`Store`] is one open connection. All that changes a job goes through a guarded `UPDATE`: its `WHERE` names the
 //! state that the job leaves and, while it runs, its owner and fence. Several changes that belong together are one
-//! [`Store::unit`](connection), which is run again when another transaction was in the way.
+//! [`Store::unit`], which is run again when another transaction was in the way.
 //!
-//! What differs between MySQL, MariaDB and SQLite is in `connection.rs`, `error.rs` and `schema.rs`; every other file
-//! has one text for all.
+//! What a connection is, and most of what differs between MySQL, MariaDB and SQLite, is in [`crate::db`].
 
 mod adopt;
 mod audit;

@@ -147,7 +147,7 @@ impl Job {
 /// Bytes of params that are read at most; no command line can hold more.
 pub(super) const LONGEST_PARAMS: u32 = 1 << 20;
 
-/// With a name in braces for a column that an application may have written anyhow: times go through [`Store::readable`].
+/// With a name in braces for a column that an application may have written anyhow: times go through [`readable`](crate::db::Connection::readable).
 const COLUMNS: &str = "id, name, state, queue, priority, {params} AS params, target_type, target_id, \
      attempts, max_attempts, {run_at} AS run_at, {created_at} AS created_at, {started_at} AS started_at, \
      {finished_at} AS finished_at, duration_ms, outcome, exit_code, signal_number, reason, root_id, retry_of, \
