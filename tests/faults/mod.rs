@@ -38,12 +38,12 @@ fn nothing_is_lost_or_done_twice_on_a_cluster() {
 
 #[test]
 fn nothing_is_lost_or_done_twice_on_a_group() {
-    suite(Engine::Group, 2, 1);
+    suite(Engine::Group, 1, 1);
 }
 
 #[test]
 fn nothing_is_lost_or_done_twice_on_a_group_with_one_primary() {
-    suite(Engine::GroupOfOne, 2, 1);
+    suite(Engine::GroupOfOne, 1, 1);
 }
 
 fn setting(name: &str) -> Option<String> {
