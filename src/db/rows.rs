@@ -43,21 +43,27 @@ pub struct AnyTime;
 impl FromSql<AnyTime, Mysql> for NaiveDateTime {
     fn from_sql(value: MysqlValue<'_>) -> deserialize::Result<Self> {
         let text = str::from_utf8(value.as_bytes())?;
-        let read = Self::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok();
-        read.filter(is_usable).ok_or_else(|| "a time is none".into())
+        let read = Self::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f");
+        read.map(in_usable_years).map_err(|_unread| "a time is none".into())
     }
 }
 
 impl FromSql<AnyTime, Sqlite> for NaiveDateTime {
     fn from_sql(value: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
-        let read = <Self as FromSql<diesel::sql_types::Timestamp, Sqlite>>::from_sql(value)?;
-        Some(read).filter(is_usable).ok_or_else(|| "a time is none".into())
+        <Self as FromSql<diesel::sql_types::Timestamp, Sqlite>>::from_sql(value).map(in_usable_years)
     }
 }
 
-/// Whether it lies in the years that a server's times have, with which can be reckoned.
-fn is_usable(time: &NaiveDateTime) -> bool {
-    (0..=9999).contains(&time.year())
+/// A time within the years that a server's times have, with which can be reckoned.
+fn in_usable_years(time: NaiveDateTime) -> NaiveDateTime {
+    let year = |year: i32| {
+        time.with_day(1).and_then(|time| time.with_month(1)).and_then(|time| time.with_year(year))
+    };
+    match time.year() {
+        ..0 => year(0).unwrap_or(time),
+        0..=9999 => time,
+        _ => year(9999).unwrap_or(time),
+    }
 }
 
 /// A row of a server's answer.
