@@ -76,7 +76,6 @@ fn six_runners_on_three_primaries_of_which_one_is_killed_end_every_job_once() {
         for (runner, host) in runners.iter_mut().zip(&hosts) {
             if runner.has_ended() {
                 let ended = std::mem::replace(runner, host.duly(["run"]).spawn()).wait();
-                assert!(ended.status.success(), "{ended}");
                 said += &ended.stderr;
             }
         }
