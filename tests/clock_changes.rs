@@ -164,7 +164,6 @@ fn changes(zone: &Zone) -> Vec<DateTime<Utc>> {
     found
 }
 
-/// Seen failing with croner's own idea of changes, and with either of day and weekday where one begins with `*`.
 #[test]
 fn every_change_of_every_clock_is_passed_as_the_rule_says() {
     let reads: Vec<Read> = EXPRESSIONS.iter().map(|expression| Read::new(expression)).collect();

@@ -29,8 +29,6 @@ fn three_nodes_of_a_cluster_are_one_database() {
 
 /// The proxy keeps the answer to itself, as nodes of MariaDB 10.11 were seen to do with that to a prepared statement whose
 /// transaction was aborted. Duly prepares none any more.
-///
-/// Seen failing without a limit on statements: the run never ends.
 #[test]
 fn a_statement_that_a_node_never_answers_is_tried_again_on_another_connection() {
     let nodes = Server::cluster();
