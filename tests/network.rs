@@ -182,6 +182,23 @@ fn whichever_commit_of_a_producer_goes_wrong_its_job_is_put_in_once() {
     }
 }
 
+/// As another primary of a group does that hands out the same ids. Seen failing with rows known by their id and an upper limit
+/// of their time of creation: the producer says 1, and its job is missing.
+#[test]
+fn a_commit_without_an_answer_is_not_taken_for_that_of_whoever_got_the_id_since() {
+    let (proxy, s) = behind_a_proxy();
+    s.set_jobs("jobs:\n  job: {command: ['true']}\n");
+    // So much that the other one is there before the producer looks.
+    proxy.delay(Duration::from_millis(300));
+    proxy.at_commit(0, CommitFault::Unsent);
+    let producer = s.duly(["enqueue", "job"]).spawn();
+    wait_until("the commit is cut off", SOON, || proxy.has_struck());
+    s.database().sql("INSERT INTO duly_job (id, name, created_at) VALUES (1, 'other', '2026-01-01')");
+    let output = producer.wait();
+    assert_eq!((output.status.code(), output.stdout.trim()), (Some(0), "2"), "{output}");
+    assert_eq!(s.database().value("SELECT name FROM duly_job WHERE id = 2"), "job");
+}
+
 /// Seen failing with `insert_once` a plain unit.
 #[test]
 fn whichever_commit_of_a_calling_command_goes_wrong_it_has_one_child_and_one_dependent() {

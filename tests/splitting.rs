@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::support::{Client, Database, Sandbox, Server, wait_until};
+use crate::support::{Client, Database, Sandbox, Server};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -107,9 +107,9 @@ fn what_a_lagging_replica_answers_is_noticed_before_anything_starts() {
     s.set_jobs("jobs:\n  job: {command: [sh, -c, 'echo ran >> ran']}\n");
     assert!(s.duly(["migrate"]).output().status.success());
     let name = s.database().user().to_owned();
-    let tables = format!("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '{name}'");
-    let count = primary.administrator().value(&tables);
-    wait_until("the replica has the tables", SOON, || replica.administrator().value(&tables) == count);
+    let all = primary.administrator().value("SELECT @@gtid_binlog_pos");
+    let caught_up = format!("SELECT MASTER_GTID_WAIT('{all}', {})", SOON.as_secs());
+    assert_eq!(replica.administrator().value(&caught_up), "0");
     // From here on it lags.
     replica.administrator().sql("STOP SLAVE; CHANGE MASTER TO MASTER_DELAY = 5; START SLAVE");
     let of_replica = replica.url(&name, s.database().password(), &name).to_string();

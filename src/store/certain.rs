@@ -3,7 +3,7 @@
 //! The transaction knows the id of a row that it inserted. When the connection breaks afterwards, a new one looks for that row,
 //! locking it: so it also waits for a transaction that the server has not ended yet. The row is there: all of it was
 //! committed. It is not: all of it was rolled back, and may be tried again. An id alone would not do, since a server that
-//! crashed may give it to another; so the row must also be from before its insertion was noticed.
+//! crashed, or another primary of a group, may give it to another row; so the row must also have its time of creation.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Inserted {
     pub(super) id: i64,
-    /// The database's time after that.
-    pub(super) at: NaiveDateTime,
+    pub(super) created_at: NaiveDateTime,
 }
 
 impl Store {
@@ -74,8 +73,8 @@ impl Store {
     }
 
     fn is_there(&mut self, inserted: Inserted) -> Result<bool, StoreError> {
-        let query = format!("SELECT id FROM duly_job WHERE id = ? AND created_at <= ?{}", self.for_update());
-        let sql = Sql::new(query).bind(inserted.id).bind(utc(Some(inserted.at)));
+        let query = format!("SELECT id FROM duly_job WHERE id = ? AND created_at = ?{}", self.for_update());
+        let sql = Sql::new(query).bind(inserted.id).bind(utc(Some(inserted.created_at)));
         Ok(!self.unit(|tx| tx.rows::<Id>(&sql))?.is_empty())
     }
 }

@@ -140,7 +140,7 @@ struct FirstId {
     #[diesel(sql_type = BigInt)]
     step: i64,
     #[diesel(sql_type = Nullable<Timestamp>)]
-    at: Option<NaiveDateTime>,
+    created_at: Option<NaiveDateTime>,
 }
 
 #[derive(QueryableByName)]
@@ -302,19 +302,19 @@ impl Store {
             }
             let count = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
             let query = if self.is_server() {
-                "SELECT CAST(LAST_INSERT_ID() AS SIGNED) AS id, CAST(@@auto_increment_increment AS SIGNED) AS step, \
-                 UTC_TIMESTAMP(6) AS at"
+                "SELECT id, CAST(@@auto_increment_increment AS SIGNED) AS step, created_at FROM duly_job \
+                 WHERE id = LAST_INSERT_ID()"
                     .to_owned()
             } else {
-                "SELECT last_insert_rowid() - ? + 1 AS id, 1 AS step, NULL AS at".to_owned()
+                "SELECT last_insert_rowid() - ? + 1 AS id, 1 AS step, NULL AS created_at".to_owned()
             };
             let mut query = Sql::new(query);
             if !self.is_server() {
                 query = query.bind(count);
             }
             let first = self.rows::<FirstId>(&query)?;
-            let FirstId { id, step, at } = first.first().ok_or_else(no_answer)?;
-            self.inserted = at.map(|at| Inserted { id: *id, at });
+            let FirstId { id, step, created_at } = first.first().ok_or_else(no_answer)?;
+            self.inserted = created_at.map(|created_at| Inserted { id: *id, created_at });
             ids.extend((0..count).map(|n| id + n * step));
         }
         Ok(ids)
