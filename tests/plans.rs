@@ -54,7 +54,7 @@ fn every_statement_of_a_tick_is_served_by_an_index_of_its_own() {
     });
     assert_eq!(
         s.database().value("SELECT COUNT(*) FROM duly_job WHERE name = 'hello' AND state = 'success'"),
-        "2"
+        "3"
     );
     assert!(explained > 20, "only {explained} statements were logged");
     assert!(faults.is_empty(), "of {explained}:\n{}", faults.join("\n"));

@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigError};
 use crate::exit_code::ExitCode;
 use crate::job::health::{Finding, Level, Overview};
 use crate::job::why::Hold;
-use crate::job::{SILENT, State};
+use crate::job::{AHEAD, SILENT, State};
 use crate::process::{self, state_dir};
 use crate::render::{self, harmless};
 use crate::store::{Job, ListFilter, Store};
@@ -61,6 +61,11 @@ fn look(config: &Config, store: &mut Store, max_wait: Duration) -> Result<Told> 
     };
     let schedules = store.schedules(false).context(cannot)?;
     let is_ours = |name: &str| config.definition(name).is_some_and(|definition| definition.enabled);
+    let ahead = schedules
+        .iter()
+        .filter(|row| is_ours(&row.name) && row.mark - now > AHEAD)
+        .map(|row| (row.name.clone(), row.mark))
+        .collect();
     let late = schedules
         .into_iter()
         .filter(|row| is_ours(&row.name) && !is_paused(&row.name))
@@ -81,6 +86,7 @@ fn look(config: &Config, store: &mut Store, max_wait: Duration) -> Result<Told> 
         backing_off: store.backing_off().context(cannot)?,
         expired: store.expired_leases().context(cannot)?,
         late,
+        ahead,
         limits: config.queue_limits.clone(),
         max_wait,
         state_folder: state_dir::try_writing(&folder, config.runner.concurrency),
@@ -110,7 +116,7 @@ fn nagios(told: &Told) -> Result<ExitCode> {
     let overview = &told.overview;
     let of = |state| overview.depths.iter().filter(|d| d.state == state).map(|d| d.jobs).sum::<u64>();
     let oldest = overview.queues().values().filter_map(|(_, oldest)| *oldest).min();
-    let last = overview.hosts.iter().filter_map(|host| host.last_tick_at).max();
+    let last = overview.last_tick();
     let seconds = |at: Option<DateTime<Utc>>| at.map_or(0, |at| (overview.now - at).num_seconds().max(0));
     let failed: u64 = overview.failing.iter().map(|failing| failing.failed + failing.stale).sum();
     let verdict = overview.verdict(&told.findings);

@@ -66,7 +66,11 @@ fn difference(difference: TimeDelta) -> String {
 fn hosts(hosts: &[Host], now: DateTime<Utc>) -> String {
     let mut table = Table::new(&["HOST", "LAST TICK (UTC)", "AGO", "VERSION", "NAMES", "TROUBLE"]);
     for host in hosts {
-        let ago = host.last_tick_at.map_or_else(|| "-".to_owned(), |at| length(now - at));
+        let ago = match (host.ahead(now), host.last_tick_at) {
+            (Some(ahead), _) => format!("{} ahead", length(ahead)),
+            (None, Some(at)) => length(now - at),
+            (None, None) => "-".to_owned(),
+        };
         let style = if host.ticks(now) { Style::Good } else { Style::Bad };
         let jobs =
             host.declares.as_ref().map_or_else(|| "-".to_owned(), |declares| declares.jobs.len().to_string());

@@ -18,6 +18,7 @@ mod settings;
 mod shell;
 mod shop;
 mod source;
+mod stamp;
 mod validate;
 mod validate_jobs;
 mod values;
@@ -31,6 +32,7 @@ pub use database_url::DatabaseUrl;
 pub use definitions::Definitions;
 pub use error::ConfigError;
 pub use shop::{LostOrders, RefreshCache, Step};
+pub use stamp::Stamp;
 pub use web::{Network, Role, TrustedProxy, WebConfig, WebUser};
 
 use crate::job::shop::{OrderTable, SessionTable};
@@ -53,6 +55,8 @@ pub struct LoadOptions {
 pub struct Config {
     /// jobs.yaml, absolute.
     pub path: PathBuf,
+    /// Which one it is, of those that have been there.
+    pub stamp: Stamp,
     /// Where jobs are kept.
     pub database: DatabaseUrl,
     /// Whether the command line named the database, and not the environment or the file.

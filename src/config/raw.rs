@@ -151,6 +151,7 @@ section! {
         backoff: Backoff,
         output_limit: Size,
         permanent_exit_codes: Vec<Whole<1, 255>>,
+        later_exit_codes: Vec<Whole<1, 255>>,
         on_orphan: OnOrphan,
         env: BTreeMap<String, String>,
         cwd: String,

@@ -10,6 +10,7 @@ use super::raw::{self, File};
 use super::read::{Limit, Named, Read as _, Reader, Whole};
 use super::settings::Environment;
 use super::source::Source;
+use super::stamp::Stamp;
 use super::validate_jobs::{Inherited, definitions};
 use super::{Config, Retention, RunnerConfig, shop, web};
 use crate::job::{Backoff, Builtin, NAME_RULE, duration, is_valid_name};
@@ -72,6 +73,7 @@ pub(super) fn config(
     match named_outside.ok().flatten().or(in_file) {
         Some(database) if problems.is_empty() => Ok(Config {
             path: source.path.clone(),
+            stamp: Stamp::new(&source.path, yaml),
             database,
             is_database_given: database_argument.is_some(),
             runner,

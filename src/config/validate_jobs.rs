@@ -12,8 +12,8 @@ use super::read::{Limit, Named, Reader, Whole};
 use super::validate::{Defaults, backoff};
 use super::values::CommandLine;
 use crate::job::{
-    Action, Builtin, Definition, Hooks, NAME_RULE, OnOrphan, Schedule, Targets, Unique, Zone, hook_name,
-    is_valid_name,
+    Action, Builtin, CatchUp, Definition, Hooks, NAME_RULE, OnOrphan, Overlap, Schedule, Targets, Unique,
+    Zone, hook_name, is_valid_name,
 };
 
 /// What an entry takes from the rest of the file.
@@ -165,7 +165,7 @@ impl Collector<'_> {
 /// The definition that an entry makes; where something is wrong with it, one that is never used.
 fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut Reader<'_>) -> Definition {
     let schedule = schedule(&entry, reader);
-    report_no_effect(&entry, reader);
+    report_contradictions(&entry, reader);
     let mut entry = entry;
     let targets = targets(entry.job.targets.take(), inherited, reader);
     let job = entry.job;
@@ -184,9 +184,13 @@ fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut 
             .max_attempts
             .map_or(if is_of_shop { 1 } else { defaults.max_attempts }, |Whole(count)| count.unsigned_abs()),
         backoff: backoff(job.backoff, defaults.backoff),
-        permanent_exit_codes: job.permanent_exit_codes.unwrap_or_default().into_iter().map(|c| c.0).collect(),
+        permanent_exit_codes: codes(job.permanent_exit_codes),
+        later_exit_codes: codes(job.later_exit_codes),
         on_orphan: job.on_orphan.unwrap_or_default(),
-        unique: job.unique.unwrap_or_default(),
+        unique: match job.unique.unwrap_or_default() {
+            Unique::Name if targets.is_some() => Unique::Target,
+            unique => unique,
+        },
         hooks: Hooks::default(),
         time_before_stale: job.time_before_stale.as_ref().map(|span| span.0),
         concurrency: job.concurrency.map(|Whole(count)| count.unsigned_abs()).or(is_of_shop.then_some(1)),
@@ -199,6 +203,10 @@ fn definition(name: &str, entry: Entry, inherited: &Inherited<'_>, reader: &mut 
         description: job.desc,
         dependents: Vec::new(),
     }
+}
+
+fn codes(raw: Option<Vec<Whole<1, 255>>>) -> Vec<i32> {
+    raw.unwrap_or_default().into_iter().map(|code| code.0).collect()
 }
 
 fn targets(raw: Option<raw::Targets>, inherited: &Inherited<'_>, reader: &mut Reader<'_>) -> Option<Targets> {
@@ -238,6 +246,7 @@ fn hooks(own: [Option<CommandLine>; 3], of: &Definition, inherited: &Inherited<'
             timeout: Some(HOOK_TIMEOUT),
             max_attempts: 1,
             permanent_exit_codes: Vec::new(),
+            later_exit_codes: Vec::new(),
             on_orphan: OnOrphan::Stale,
             unique: Unique::No,
             concurrency: None,
@@ -269,27 +278,49 @@ fn schedule(entry: &Entry, reader: &mut Reader<'_>) -> Option<Schedule> {
     let parsed =
         Schedule::parse(expression, job.timezone.clone().unwrap_or(Zone::UTC)).map_err(|err| err.to_string());
     let parsed = reader.within("schedule", |reader| reader.ok(parsed))?;
+    // All of what was missed cannot be made up for if the first of it keeps the others off.
+    let is_all = job.catch_up == Some(CatchUp::All) && job.unique.unwrap_or_default() == Unique::No;
+    let by_default = if is_all { Overlap::Queue } else { Overlap::default() };
     Some(Schedule {
         catch_up: job.catch_up.unwrap_or_default(),
         starting_deadline: job.starting_deadline.as_ref().map(|span| span.0),
-        overlap: job.overlap.unwrap_or_default(),
+        overlap: job.overlap.unwrap_or(by_default),
         jitter: job.jitter.unwrap_or_default(),
         ..parsed
     })
 }
 
-fn report_no_effect(entry: &Entry, reader: &mut Reader<'_>) {
-    let mut report = |keys: &[&str], why: &str| {
+fn report_contradictions(entry: &Entry, reader: &mut Reader<'_>) {
+    let report = |reader: &mut Reader<'_>, keys: &[&str], why: &str| {
         for key in keys.iter().filter(|key| entry.has(key)) {
             reader.problem_at(key, format!("has no effect {why}"));
         }
     };
     if !entry.has("schedule") {
         let keys = ["timezone", "catch_up", "starting_deadline", "overlap", "jitter", "targets"];
-        report(&keys, "without a `schedule`; add one, or remove it");
+        report(reader, &keys, "without a `schedule`; add one, or remove it");
+    }
+    let unique = entry.job.unique.unwrap_or_default();
+    if unique != Unique::No
+        && let Some(word) = match entry.job.overlap {
+            Some(Overlap::Queue) => Some("queue"),
+            Some(Overlap::Replace) => Some("replace"),
+            _ => None,
+        }
+    {
+        let problem = format!(
+            "`{word}` puts a job in while another has not ended, and `unique` refuses it; remove one of the two"
+        );
+        reader.problem_at("overlap", problem);
+    }
+    let later = entry.job.later_exit_codes.as_deref().unwrap_or_default();
+    let permanent = entry.job.permanent_exit_codes.as_deref().unwrap_or_default();
+    if let Some(code) = later.iter().find(|code| permanent.iter().any(|other| other.0 == code.0)) {
+        let message = format!("{} is among permanent_exit_codes too; keep it in one of them", code.0);
+        reader.problem_at("later_exit_codes", message);
     }
     if entry.has("builtin") && !entry.has("command") {
-        report(&["params", "env", "cwd"], "on a `builtin`, which starts no program; remove it");
+        report(reader, &["params", "env", "cwd"], "on a `builtin`, which starts no program; remove it");
     }
 }
 

@@ -100,7 +100,15 @@ impl Read for CatchUp {
 
 impl Read for Overlap {
     fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
-        reader.choice(node, &[("skip", Self::Skip), ("queue", Self::Queue), ("allow", Self::Allow)])
+        reader.choice(
+            node,
+            &[
+                ("skip", Self::Skip),
+                ("queue", Self::Queue),
+                ("allow", Self::Allow),
+                ("replace", Self::Replace),
+            ],
+        )
     }
 }
 

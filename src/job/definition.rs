@@ -111,6 +111,8 @@ pub enum Unique {
     No,
     /// One per name.
     Name,
+    /// One per name and target: what one per name means where a schedule makes one job for each target.
+    Target,
     /// One per name, parameters and target.
     Args,
 }
@@ -127,6 +129,10 @@ impl Unique {
         match self {
             Self::No => None,
             Self::Name => Some(format!("name:{name}")),
+            Self::Target => {
+                let target = serde_json::json!([target.0, target.1]).to_string();
+                Some(format!("target:{name}:{:016x}", super::fnv1a(target.as_bytes())))
+            }
             Self::Args => {
                 let all = serde_json::json!([params, target.0, target.1]).to_string();
                 Some(format!("args:{name}:{:016x}", super::fnv1a(all.as_bytes())))
@@ -164,6 +170,8 @@ pub struct Definition {
     pub backoff: Backoff,
     /// Exit codes after which there is no retry.
     pub permanent_exit_codes: Vec<i32>,
+    /// Exit codes that mean "not now": it is tried again after the wait, and the attempt does not count.
+    pub later_exit_codes: Vec<i32>,
     /// What becomes of a job whose runner vanished.
     pub on_orphan: OnOrphan,
     /// How many not-ended jobs there may be.

@@ -11,6 +11,12 @@ use super::is_hook;
 /// most every 30 seconds.
 pub const SILENT: TimeDelta = TimeDelta::minutes(3);
 
+/// From how far ahead of the database's clock on a time is one of another clock.
+pub const AHEAD: TimeDelta = TimeDelta::minutes(1);
+
+/// A host that has been silent for longer has been taken away.
+pub(super) const GONE: TimeDelta = TimeDelta::days(1);
+
 /// What a host's jobs.yaml declares, in so far as others ask for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declares {
@@ -18,6 +24,12 @@ pub struct Declares {
     pub queues: Vec<String>,
     /// The names whose jobs it can execute, hooks left out.
     pub jobs: Vec<String>,
+    /// The names whose schedules make jobs; `None` where a Duly has written it that did not tell.
+    #[serde(default)]
+    pub schedules: Option<Vec<String>>,
+    /// When its jobs.yaml was put in its place, by its own clock.
+    #[serde(default)]
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// A host, or the part of it that ticks for some queues only.
@@ -47,7 +59,19 @@ impl Host {
     /// Whether it has ticked lately.
     #[must_use]
     pub fn ticks(&self, now: DateTime<Utc>) -> bool {
-        self.last_tick_at.is_some_and(|at| now - at <= SILENT)
+        self.last_tick_at.is_some_and(|at| (now - at).abs() <= SILENT)
+    }
+
+    /// How far its last tick lies ahead of the database's clock, where a clock was or is wrong.
+    #[must_use]
+    pub fn ahead(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        self.last_tick_at.map(|at| at - now).filter(|ahead| *ahead > AHEAD)
+    }
+
+    /// Whether it has been silent for so long that it will not come back.
+    #[must_use]
+    pub fn is_gone(&self, now: DateTime<Utc>) -> bool {
+        self.last_tick_at.is_none_or(|at| now - at > GONE)
     }
 
     /// Why its ticks cannot work, if that happened lately.
@@ -67,6 +91,15 @@ impl Host {
     #[must_use]
     pub fn serves(&self, queue: &str) -> bool {
         self.declares.as_ref().is_none_or(|declares| declares.queues.iter().any(|served| served == queue))
+    }
+
+    /// Under which it is recorded: its name, with the queues that it is restricted to.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match &self.queues {
+            None => self.name.clone(),
+            Some(queues) => format!("{}/{}", self.name, queues.join(",")),
+        }
     }
 
     /// Its name, with the queues that it is restricted to.

@@ -19,6 +19,7 @@ mod expression;
 pub mod health;
 mod host;
 pub mod instant;
+mod occurrences;
 mod outcome;
 mod retry;
 mod schedule;
@@ -34,10 +35,11 @@ pub use definition::{
     parse_params,
 };
 pub use expression::Expression;
-pub use host::{Declares, Host, SILENT};
+pub use host::{AHEAD, Declares, Host, SILENT};
+pub use occurrences::{MAX_OCCURRENCES, Occurrences};
 pub use outcome::Outcome;
-pub use retry::{Backoff, Verdict, verdict};
-pub use schedule::{CatchUp, MAX_OCCURRENCES, Occurrences, Overlap, Schedule, ScheduleError, Trigger};
+pub use retry::{Backoff, Tried, Verdict, verdict};
+pub use schedule::{CatchUp, Overlap, Schedule, ScheduleError, Trigger};
 pub use state::{On, State};
 pub use text::{discreet, escape, harmless, is_obeyed};
 pub use zone::Zone;

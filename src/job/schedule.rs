@@ -8,17 +8,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::expression::Expression;
 use super::{Zone, fnv1a};
-
-/// Occurrences that one pass looks at, at most.
-pub const MAX_OCCURRENCES: usize = 1000;
-
-/// How late an occurrence may be before `catch_up: none` calls it missed, where no `starting_deadline` says so:
-/// two intervals of a crontab line.
-const ON_TIME: TimeDelta = TimeDelta::minutes(2);
 
 /// Bytes of a signature at most, as the column has them.
 const SIGNATURE: usize = 300;
@@ -54,6 +47,8 @@ pub enum Overlap {
     Queue,
     /// Its job starts beside the previous one.
     Allow,
+    /// The previous one is cancelled, and its job starts when that has ended.
+    Replace,
 }
 
 /// An expression that cannot be read.
@@ -83,17 +78,6 @@ pub struct Schedule {
     pub overlap: Overlap,
     /// Starts are spread over this long, by a hash of the name.
     pub jitter: Duration,
-}
-
-/// What one pass over a schedule found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Occurrences {
-    /// Instants that each become a job, oldest first.
-    pub due: Vec<DateTime<Utc>>,
-    /// How many were passed over, and the first and last of them.
-    pub missed: Option<(usize, DateTime<Utc>, DateTime<Utc>)>,
-    /// Up to where occurrences are made, once those are inserted.
-    pub mark: DateTime<Utc>,
 }
 
 impl Schedule {
@@ -195,55 +179,8 @@ impl Schedule {
         Duration::from_millis(u64::try_from(spread).unwrap_or(0))
     }
 
-    /// The occurrences in (`mark`, `now`], cut by `catch_up` and `starting_deadline`.
-    #[must_use]
-    pub fn occurrences(&self, mark: DateTime<Utc>, now: DateTime<Utc>) -> Occurrences {
-        let Trigger::Cron(_) = self.trigger else { return self.tick(mark, now) };
-        let earliest = self.earliest_start(now);
-        let mut found = Occurrences { mark: now.max(mark), ..Occurrences::default() };
-        let mut cursor = mark;
-        for _ in 0..MAX_OCCURRENCES {
-            let Some(at) = self.next_after(cursor).filter(|at| *at <= now) else {
-                return self.keep_latest(found);
-            };
-            cursor = at;
-            if earliest.is_some_and(|earliest| at < earliest) {
-                found.miss(at);
-            } else {
-                found.due.push(at);
-            }
-        }
-        if self.catch_up == CatchUp::All {
-            found.mark = cursor;
-            return found;
-        }
-        // More than a pass looks at, and only the latest is wanted: look for it from the other end.
-        if let Some(latest) = self.latest_up_to(now).filter(|at| *at > cursor) {
-            if earliest.is_none_or(|earliest| latest >= earliest) {
-                found.due.push(latest);
-            } else {
-                found.miss(latest);
-            }
-        }
-        self.keep_latest(found)
-    }
-
-    fn tick(&self, mark: DateTime<Utc>, now: DateTime<Utc>) -> Occurrences {
-        let second = now.duration_trunc(TimeDelta::seconds(1)).unwrap_or(now);
-        let due = if second > mark { vec![second] } else { Vec::new() };
-        Occurrences { due, missed: None, mark: second.max(mark) }
-    }
-
-    /// The oldest instant that may still start at `now`.
-    fn earliest_start(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let deadline = self.starting_deadline.and_then(|d| TimeDelta::from_std(d).ok());
-        match self.catch_up {
-            CatchUp::None => now.checked_sub_signed(deadline.unwrap_or(ON_TIME)),
-            CatchUp::Latest | CatchUp::All => deadline.and_then(|d| now.checked_sub_signed(d)),
-        }
-    }
-
-    fn latest_up_to(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    /// The latest occurrence at or before `now`.
+    pub(super) fn latest_up_to(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let Trigger::Cron(expression) = &self.trigger else { return None };
         let zone = &self.timezone;
         let mut local = zone.local(now);
@@ -270,26 +207,6 @@ impl Schedule {
                 _ => return Some(at),
             }
         }
-    }
-
-    /// Unless every missed occurrence is made up for, all but the latest are missed.
-    fn keep_latest(&self, mut found: Occurrences) -> Occurrences {
-        if self.catch_up != CatchUp::All && found.due.len() > 1 {
-            let latest = found.due.split_off(found.due.len() - 1);
-            for at in std::mem::replace(&mut found.due, latest) {
-                found.miss(at);
-            }
-        }
-        found
-    }
-}
-
-impl Occurrences {
-    fn miss(&mut self, at: DateTime<Utc>) {
-        self.missed = Some(match self.missed {
-            None => (1, at, at),
-            Some((count, first, last)) => (count + 1, first.min(at), last.max(at)),
-        });
     }
 }
 
@@ -334,6 +251,7 @@ fn wrong_field(expression: &str) -> Option<(&'static str, &str, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::MAX_OCCURRENCES;
     use proptest::prelude::*;
 
     fn at(text: &str) -> DateTime<Utc> {

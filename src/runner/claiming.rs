@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::drain::{Drain, Event};
+use super::worker::Report;
 use crate::job::{is_hook, parse_params};
 use crate::process::clock::since_boot;
 use crate::store::{ClaimRequest, Claimed, Limits, StoreError};
@@ -32,7 +33,9 @@ impl Drain {
             self.may_claim = false;
             return Ok(());
         }
-        if wanted > 0 {
+        if wanted > 0 && self.tick.is_outdated() {
+            self.hand_back.extend(self.queue.take_back(Duration::ZERO));
+        } else if wanted > 0 {
             let begun = Instant::now();
             let got = self.claim_from_queues(wanted)?;
             self.pace.claim_took(begun.elapsed());
@@ -139,7 +142,12 @@ impl Drain {
             let line = self.workers.len();
             let worker = std::thread::Builder::new().name(format!("worker-{line}")).spawn(move || {
                 while let Some(held) = queue.next() {
-                    let report = bench.execute(&held, line);
+                    // What was claimed by an older jobs.yaml is not begun by it.
+                    let report = if bench.config.stamp.is_current() {
+                        bench.execute(&held, line)
+                    } else {
+                        Report::NotBegun(None)
+                    };
                     queue.done();
                     if sender.send(Event::Report(held, report)).is_err() {
                         return;

@@ -17,8 +17,10 @@ use super::duties::{Tick, TickReport};
 use super::heartbeat::Heartbeat;
 use super::pace::Pace;
 use super::queue::Queue;
+use super::steady::Steady;
 use super::under_way::{Held, UnderWay};
 use super::worker::{Bench, Ended, Report};
+use crate::process::clock::since_boot;
 use crate::process::ledger::Ledger;
 use crate::process::signals::on_stop_signal;
 use crate::process::slots::Slots;
@@ -67,6 +69,7 @@ pub(super) struct Drain {
     /// Why this runner cannot go on, once it can't.
     pub(super) trouble: Option<anyhow::Error>,
     pub(super) asked_to_stop_at: Option<Instant>,
+    steady: Steady,
 }
 
 impl Drain {
@@ -93,7 +96,7 @@ impl Drain {
             ledger,
         });
         let (sender, events) = channel();
-        let under_way = Arc::new(UnderWay::default());
+        let under_way = Arc::clone(&tick.under_way);
         let (signals, stoppable) = (sender.clone(), Arc::clone(&under_way));
         let mut is_second = false;
         on_stop_signal(move |signal| {
@@ -124,6 +127,7 @@ impl Drain {
             report: TickReport::default(),
             trouble: None,
             asked_to_stop_at: None,
+            steady: Steady::default(),
         };
         let (alive, until) = channel();
         let heartbeat = drain.start_heartbeat(until)?;
@@ -200,7 +204,7 @@ impl Drain {
     pub(super) fn is_stopping(&self) -> bool {
         let is_late = self.tick.options.max_runtime.is_some_and(|limit| self.tick.began.elapsed() >= limit);
         let is_done = self.tick.options.limit.is_some_and(|limit| self.started >= limit);
-        is_late || is_done || self.report.signal.is_some() || self.trouble.is_some()
+        is_late || is_done || self.tick.is_outdated || self.report.signal.is_some() || self.trouble.is_some()
     }
 
     /// Takes in at least one event, unless it is time for something else.
@@ -277,14 +281,17 @@ impl Drain {
         let (active, queued) = self.queue.load();
         self.slots.keep((active + queued).max(1));
         self.queue.permit(self.slots.held());
+        if self.tick.is_outdated() {
+            self.hand_back.extend(self.queue.take_back(Duration::ZERO));
+        }
         if self.is_stopping() {
             return Ok(());
         }
-        let (host, queues) = (self.tick.me.host.clone(), self.tick.options.queues.clone());
-        let probe = match self.tick.store.probe(&host, &queues) {
+        let (key, queues) = (self.tick.key.clone(), self.tick.options.queues.clone());
+        let probe = match self.tick.store.probe(&key, &queues) {
             Ok(probe) => probe,
             Err(err @ StoreError::Away(_)) => {
-                self.patiently("looking for work", &err, |store| store.probe(&host, &queues))?
+                self.patiently("looking for work", &err, |store| store.probe(&key, &queues))?
             }
             Err(err) => {
                 // What runs goes on; this is tried again in a second.
@@ -296,7 +303,9 @@ impl Drain {
             self.make_way(newer);
             return Ok(());
         }
-        self.may_claim |= self.tick.prepare(&probe, false);
+        if self.steady.takes(probe.now, since_boot()) {
+            self.may_claim |= self.tick.prepare(&probe, false);
+        }
         Ok(())
     }
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use chrono::{DateTime, TimeDelta, Utc};
 
+use super::under_way::UnderWay;
 use super::{Identity, kept, rescue, schedule};
 use crate::config::Config;
-use crate::job::{Declares, fnv1a};
+use crate::job::{Declares, Host, fnv1a};
 use crate::store::{Probe, Store, StoreError};
 
 /// How old this host's recorded tick may be before it is written again.
-const RECORD: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+const RECORD: TimeDelta = TimeDelta::seconds(30);
 
 /// What one tick is asked to do.
 #[derive(Debug, Clone)]
@@ -51,6 +53,12 @@ pub(super) struct Tick {
     pub(super) undeclared: BTreeSet<String>,
     /// The first step that failed.
     pub(super) trouble: Option<anyhow::Error>,
+    /// Whether another jobs.yaml is there by now: this tick starts nothing more, and the next one works by that.
+    pub(super) is_outdated: bool,
+    /// What this runner executes.
+    pub(super) under_way: Arc<UnderWay>,
+    /// How far ticks of this host were apart of late, where a schedule asks for it.
+    pub(super) distance: TimeDelta,
 }
 
 impl Tick {
@@ -74,13 +82,17 @@ impl Tick {
     ///
     /// A step that fails is noted and holds none of the others up.
     pub(super) fn prepare(&mut self, probe: &Probe, is_beginning: bool) -> bool {
+        if self.is_outdated() {
+            return false;
+        }
         let config = Arc::clone(&self.config);
-        let has_other_schedules = self.attend(probe);
-        let mut is_startable = probe.has_pending;
+        let is_news = self.attend(probe);
+        // Jobs may have followed their definitions to another queue.
+        let mut is_startable = probe.has_pending || is_news;
         if probe.has_expired {
             // What this host has kept is better than an orphan.
             self.write_kept();
-            let undeclared = rescue::expired(&mut self.store, &config, &self.folder);
+            let undeclared = rescue::expired(&mut self.store, &config, &self.folder, &self.under_way);
             let undeclared = self.note(undeclared).unwrap_or_default();
             self.complain(undeclared);
             is_startable = true;
@@ -90,8 +102,15 @@ impl Tick {
         }
         // A schedule that was introduced just now may be due at once (`@tick`).
         let mut has_made = false;
-        if probe.has_due || has_other_schedules {
-            let made = schedule::make_due(&mut self.store, &config, &self.folder, probe.now, is_beginning);
+        if probe.has_due || is_news {
+            let look = schedule::Look {
+                config: &config,
+                folder: &self.folder,
+                now: probe.now,
+                is_beginning,
+                distance: self.distance,
+            };
+            let made = schedule::make_due(&mut self.store, &look);
             has_made = self.note(made).unwrap_or(false);
             is_startable |= has_made;
         }
@@ -107,49 +126,102 @@ impl Tick {
         is_startable
     }
 
-    /// Lets this host be known, with the schedules that it has; returns whether those have changed.
+    /// Whether another jobs.yaml than this tick's is there by now.
+    pub(super) fn is_outdated(&mut self) -> bool {
+        if !self.is_outdated && !self.config.stamp.is_current() {
+            log::info!(
+                "{} has changed: what runs may end, and the next tick goes on",
+                self.config.path.display()
+            );
+            self.is_outdated = true;
+        }
+        self.is_outdated
+    }
+
+    /// Lets this host be known, with the schedules that it has; returns whether its jobs.yaml has changed.
     fn attend(&mut self, probe: &Probe) -> bool {
-        let config = Arc::clone(&self.config);
-        let schedules = config.schedules_digest();
-        let digest = format!("{schedules}-{}", self.declares_digest());
+        let digest = format!("{}-{}", self.config.schedules_digest(), self.declares_digest());
         let last = probe.last_tick.as_ref();
-        let known = last.and_then(|tick| tick.digest.as_deref());
-        let has_other_schedules = known.and_then(|known| known.split('-').next()) != Some(&schedules);
-        if has_other_schedules {
-            let introduced = schedule::introduce(&mut self.store, &config, probe.now);
+        let is_known = last.and_then(|tick| tick.digest.as_deref()) == Some(&digest);
+        if is_known && last.is_some_and(|tick| (probe.now - tick.at).abs() <= RECORD) {
+            return false;
+        }
+        let mut is_news = false;
+        if !is_known {
+            let hosts = self.store.hosts().context("cannot read which hosts tick");
+            let Some(hosts) = self.note(hosts) else { return false };
+            if self.is_older(&hosts, probe.now) {
+                return false;
+            }
+            let config = Arc::clone(&self.config);
+            let introduced = schedule::introduce(&mut self.store, &config, &hosts, probe.now);
             if self.note(introduced).is_none() {
                 return true;
             }
+            self.requeue(&hosts, probe.now);
+            is_news = true;
         }
-        let declares_other = known != Some(&digest);
-        if declares_other || last.is_none_or(|tick| probe.now - tick.at > RECORD) {
-            let mut recorded = Ok(());
-            if declares_other {
-                recorded = self.store.record_declared(&self.key, &self.declares());
-            }
-            let recorded = recorded.and_then(|()| self.store.record_tick(&self.key, &digest));
-            self.note(recorded.context("cannot record this tick"));
-            if probe.has_pending {
-                let aged = self.store.age().context("cannot let waiting jobs age");
-                self.note(aged);
-            }
+        let recorded = if is_news { self.store.record_declared(&self.key, &self.declares()) } else { Ok(()) };
+        let recorded = recorded.and_then(|()| self.store.record_tick(&self.key, &digest));
+        self.note(recorded.context("cannot record this tick"));
+        let set_back = schedule::set_back_ahead(&mut self.store, &self.config, probe.now);
+        is_news |= self.note(set_back).unwrap_or(false);
+        if probe.has_pending {
+            let aged = self.store.age().context("cannot let waiting jobs age");
+            self.note(aged);
         }
-        has_other_schedules
+        is_news
     }
 
-    /// What this tick can execute, for those who wonder why a job does not start.
+    /// Lets jobs follow their definitions out of queues that nobody serves any more.
+    fn requeue(&mut self, hosts: &[Host], now: DateTime<Utc>) {
+        let config = Arc::clone(&self.config);
+        let others: Vec<&Host> =
+            hosts.iter().filter(|host| host.name != self.me.host && !host.is_gone(now)).collect();
+        let served = |queue: &str| {
+            config.queues.iter().any(|own| own == queue) || others.iter().any(|host| host.serves(queue))
+        };
+        let queue_of = |name: &str| config.definition(name).map(|definition| definition.queue.clone());
+        let moved =
+            self.store.requeue(&served, &queue_of).context("cannot move jobs to the queues they are in now");
+        match self.note(moved) {
+            Some(moved) if moved > 0 => {
+                log::info!(
+                    "{moved} jobs were in queues that nobody serves, and are in those of their definitions now"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether ticks by a newer jobs.yaml are alive: of this host, or of any where this host has not ticked lately. Then this
+    /// one may be of a container that is on its way out, and takes nothing back.
+    fn is_older(&self, hosts: &[Host], now: DateTime<Utc>) -> bool {
+        let alive = || hosts.iter().filter(|host| host.ticks(now));
+        let has_own = alive().any(|host| host.key() == self.key);
+        let since = |host: &Host| host.declares.as_ref().and_then(|declares| declares.since);
+        alive()
+            .filter(|host| !has_own || host.key() == self.key)
+            .any(|host| since(host).is_some_and(|since| since > self.config.stamp.since()))
+    }
+
+    /// What this tick can execute, for those who wonder why a job does not start, and for the ticks by other files.
     fn declares(&self) -> Declares {
         let own = |name: &str| name.to_owned();
+        let schedules = schedule::scheduled(&self.config).map(|(definition, _)| definition.name.clone());
         Declares {
             queues: self.options.queues.clone(),
             jobs: self.config.declared_names().into_iter().map(own).collect(),
+            schedules: Some(schedules.collect()),
+            since: Some(self.config.stamp.since()),
         }
     }
 
     /// Changes when [`Self::declares`] does.
     fn declares_digest(&self) -> String {
         let names = self.config.declared_names();
-        let words = self.options.queues.iter().map(String::as_str).chain([""]).chain(names);
+        let since = self.config.stamp.since().timestamp_micros().to_string();
+        let words = self.options.queues.iter().map(String::as_str).chain(["", &since]).chain(names);
         format!("{:016x}", fnv1a(words.collect::<Vec<&str>>().join("\n").as_bytes()))
     }
 

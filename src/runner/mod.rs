@@ -7,6 +7,7 @@
 pub mod by_hand;
 mod claiming;
 pub mod daemon;
+mod distance;
 mod drain;
 mod duties;
 mod heartbeat;
@@ -16,6 +17,7 @@ mod queue;
 mod recording;
 mod rescue;
 mod schedule;
+mod steady;
 pub mod tick;
 mod under_way;
 mod worker;

@@ -9,9 +9,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::kept;
+use super::under_way::UnderWay;
 use super::worker::stored;
 use crate::config::Config;
-use crate::job::{Outcome, Verdict, verdict};
+use crate::job::{Outcome, Tried, Verdict, verdict};
 use crate::process::capture::salvage;
 use crate::process::ledger::{
     DeadRunner, dead_runners, kill_execution, output_files, output_path, remove_unfinished,
@@ -29,16 +30,22 @@ pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRu
     Ok(())
 }
 
-/// Takes jobs back whose lease has ended, wherever their runner was; returns names that are not declared here.
-pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path) -> Result<Vec<String>> {
+/// Takes jobs back whose lease has ended, wherever their runner was, but not what is `under_way` here; returns names that are not declared here.
+pub(super) fn expired(
+    store: &mut Store,
+    config: &Config,
+    folder: &Path,
+    under_way: &UnderWay,
+) -> Result<Vec<String>> {
     let is_declared = |name: &str| config.definition(name).is_some();
+    let own: Vec<i64> = under_way.all().iter().map(|held| held.job.id).collect();
     let mut judge = |job: &Expired| {
         // Its runner may be on this host, and stopped rather than dead.
         kill_execution(folder, &job.owner, job.id, job.fence);
         (judge(config, job), salvaged(config, job, &output_path(folder, job.id, job.fence)))
     };
     let (rescued, undeclared) =
-        store.rescue(&is_declared, &mut judge).context("cannot rescue orphaned jobs")?;
+        store.rescue(&own, &is_declared, &mut judge).context("cannot rescue orphaned jobs")?;
     tell(&rescued);
     for job in &rescued {
         // Only there where the runner was on this host.
@@ -78,11 +85,13 @@ pub(super) fn tidy_up(store: &mut Store, config: &Config, folder: &Path) -> Resu
         after_dead_runner(store, config, runner)?;
     }
     sweep(store, folder)?;
-    expired(store, config, folder).map(drop)
+    expired(store, config, folder, &UnderWay::default()).map(drop)
 }
 
 fn judge(config: &Config, job: &Expired) -> Verdict {
-    verdict(&Outcome::Orphaned, config.definition(&job.name), job.id, job.attempt, job.max_attempts)
+    let tried =
+        Tried { id: job.id, attempt: job.attempt, max_attempts: job.max_attempts, orphaned: job.orphaned };
+    verdict(&Outcome::Orphaned, config.definition(&job.name), tried)
 }
 
 fn salvaged(config: &Config, job: &Expired, path: &Path) -> Option<Output> {

@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::config::Config;
-use crate::job::{Definition, Schedule, Trigger};
+use crate::job::{CatchUp, Definition, Host, Schedule, Trigger};
 use crate::process::ask;
 use crate::process::command::CommandLine;
-use crate::store::{ScheduleRow, Store, Target};
+use crate::store::{Pass, ScheduleRow, Store, Target};
 
 /// How overdue a schedule must be before a host takes it over that has it with other instants.
 const UNATTENDED: TimeDelta = TimeDelta::minutes(5);
@@ -23,7 +23,7 @@ const LATER: Duration = Duration::from_secs(3600);
 const ASKING: Duration = Duration::from_secs(20);
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-fn scheduled(config: &Config) -> impl Iterator<Item = (&Definition, &Schedule)> {
+pub(super) fn scheduled(config: &Config) -> impl Iterator<Item = (&Definition, &Schedule)> {
     config
         .definitions
         .iter()
@@ -31,33 +31,80 @@ fn scheduled(config: &Config) -> impl Iterator<Item = (&Definition, &Schedule)> 
         .filter_map(|definition| Some((definition, definition.schedule.as_ref()?)))
 }
 
-/// Lets schedules that the database does not know, or knows otherwise, start from `now`.
-pub(super) fn introduce(store: &mut Store, config: &Config, now: DateTime<Utc>) -> Result<()> {
+/// Lets schedules start from `now` that the database does not know, or knows otherwise, or that no host had any more.
+pub(super) fn introduce(
+    store: &mut Store,
+    config: &Config,
+    hosts: &[Host],
+    now: DateTime<Utc>,
+) -> Result<()> {
     let known = store.schedules(false).context("cannot read the schedules")?;
+    // Of a host of which it is not known it is taken to be so.
+    let had = |name: &str| {
+        let all = hosts.iter().map(|host| host.declares.as_ref()?.schedules.as_ref());
+        hosts.is_empty()
+            || all.into_iter().any(|names| names.is_none_or(|names| names.iter().any(|had| had == name)))
+    };
     for (definition, schedule) in scheduled(config) {
         let row = known.iter().find(|row| row.name == definition.name);
-        if row.is_none_or(|row| is_other(row, schedule)) {
+        if row.is_none_or(|row| is_other(row, schedule) || !had(&row.name)) {
             start(store, definition, schedule, row, now)?;
         }
     }
     Ok(())
 }
 
-/// Makes the jobs of every occurrence up to `now`; returns whether there are any.
-///
-/// `@tick` makes one only when a tick begins (`is_beginning`), not while it lives.
-pub(super) fn make_due(
-    store: &mut Store,
-    config: &Config,
-    folder: &Path,
-    now: DateTime<Utc>,
-    is_beginning: bool,
-) -> Result<bool> {
+/// Lets schedules start anew whose mark was made by a clock that was ahead; returns whether there were any.
+pub(super) fn set_back_ahead(store: &mut Store, config: &Config, now: DateTime<Utc>) -> Result<bool> {
+    let mut is_any = false;
+    for row in store.schedules_ahead().context("cannot read the schedules")? {
+        let own = scheduled(config).find(|(definition, _)| definition.name == row.name);
+        let Some((_, schedule)) = own.filter(|(_, schedule)| !is_other(&row, schedule)) else { continue };
+        log::warn!(
+            "`{}`: made up to {}, which lies {} ahead of the database's clock, now {now}: that clock was wrong, or another one was; the              schedule starts anew from now",
+            row.name,
+            row.mark,
+            crate::job::duration::exact((row.mark - now).to_std().unwrap_or_default())
+        );
+        store
+            .set_back(&row, schedule, now)
+            .with_context(|| format!("cannot set the schedule of `{}` back", row.name))?;
+        is_any = true;
+    }
+    Ok(is_any)
+}
+
+/// Whether how far ticks are apart means anything to a schedule.
+pub(super) fn depends_on_distance(config: &Config) -> bool {
+    let depends =
+        |schedule: &Schedule| schedule.catch_up == CatchUp::None && schedule.starting_deadline.is_none();
+    scheduled(config).any(|(_, schedule)| depends(schedule))
+}
+
+/// What a look at the schedules goes by.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub(super) config: &'a Config,
+    /// Where the answers of commands are kept.
+    pub(super) folder: &'a Path,
+    pub(super) now: DateTime<Utc>,
+    /// Whether the tick begins: `@tick` makes a job only then, not while it lives.
+    pub(super) is_beginning: bool,
+    pub(super) distance: TimeDelta,
+}
+
+/// Makes the jobs of every occurrence up to now; returns whether there are any.
+pub(super) fn make_due(store: &mut Store, look: &Look<'_>) -> Result<bool> {
+    let Look { config, folder, now, is_beginning, distance } = *look;
     let declared = |name: &str| config.definition(name);
     let mut has_jobs = false;
     let pauses = store.pauses().context("cannot read the pauses")?;
     for row in store.schedules(true).context("cannot read the schedules")? {
         let found = scheduled(config).find(|(definition, _)| definition.name == row.name);
+        let queue = found.map_or("", |(definition, _)| definition.queue.as_str());
+        if pauses.iter().any(|pause| pause.holds(&row.name, queue)) {
+            continue;
+        }
         let overdue = row.next.map_or(TimeDelta::zero(), |next| now - next);
         let Some((definition, schedule)) = found else {
             // Another host's, or nobody's any more: then it must not make every tick look.
@@ -67,16 +114,13 @@ pub(super) fn make_due(
             continue;
         };
         if is_other(&row, schedule) {
-            // A host that has a newer jobs.yaml began it, and looks at it; unless that host is gone.
-            if overdue > UNATTENDED {
+            // Of a newer jobs.yaml, whose ticks look at it; unless there are none.
+            if overdue > UNATTENDED && !is_attended(store, config, &row.name, now)? {
                 start(store, definition, schedule, Some(&row), now)?;
             }
             continue;
         }
         if schedule.trigger == Trigger::Tick && !is_beginning {
-            continue;
-        }
-        if pauses.iter().any(|pause| pause.holds(&definition.name, &definition.queue)) {
             continue;
         }
         let targets = match ask_for_targets(definition, folder) {
@@ -88,13 +132,25 @@ pub(super) fn make_due(
                 continue;
             }
         };
+        let pass = Pass { definition, schedule, targets: targets.as_deref(), now, distance };
         let made = store
-            .make_occurrences(definition, schedule, targets.as_deref(), &declared, now)
+            .make_occurrences(&pass, &declared)
             .with_context(|| format!("cannot schedule `{}`", row.name))?;
         log::info!("`{}`: jobs made: {}, occurrences skipped: {}", row.name, made.jobs, made.skipped);
         has_jobs |= made.jobs > 0;
     }
     Ok(has_jobs)
+}
+
+/// Whether a host ticks that has this schedule by another jobs.yaml.
+fn is_attended(store: &mut Store, config: &Config, name: &str, now: DateTime<Utc>) -> Result<bool> {
+    let own = config.schedules_digest();
+    let has = |host: &Host| {
+        let schedules = host.declares.as_ref().and_then(|declares| declares.schedules.as_ref());
+        schedules.is_some_and(|names| names.iter().any(|had| had == name))
+    };
+    let hosts = store.hosts().context("cannot read which hosts tick")?;
+    Ok(hosts.iter().any(|host| host.ticks(now) && host.schedules.as_ref() != Some(&own) && has(host)))
 }
 
 /// The targets of a definition that has some, as its command lists them.

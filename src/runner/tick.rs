@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::drain::Drain;
 use super::duties::Tick;
 pub use super::duties::{TickOptions, TickReport};
-use super::{Identity, rescue};
+use super::{Identity, distance, rescue, schedule};
 use crate::config::Config;
 use crate::process::ledger::{DeadRunner, dead_runners};
 use crate::store::StoreError;
@@ -75,8 +75,14 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
         began,
         undeclared: BTreeSet::new(),
         trouble: None,
+        is_outdated: false,
+        under_way: Arc::default(),
+        distance: chrono::TimeDelta::zero(),
     };
     let probe = tick.first_probe()?;
+    if schedule::depends_on_distance(&tick.config) {
+        tick.distance = distance::take_in(&tick.folder, probe.now);
+    }
     tick.write_kept();
     let had_dead = !dead.is_empty();
     for runner in dead {

@@ -8,7 +8,7 @@ use super::Identity;
 use super::under_way::Held;
 use crate::config::{Config, STARTER};
 use crate::job::shop::ORDER;
-use crate::job::{Action, Builtin, Definition, Outcome, is_hook, parse_params, verdict};
+use crate::job::{Action, Builtin, Definition, Outcome, Tried, is_hook, parse_params, verdict};
 use crate::process::capture::{Captured, OutputFile};
 use crate::process::clock::since_boot;
 use crate::process::command::CommandLine;
@@ -59,6 +59,8 @@ impl Ended {
     /// The result as the database wants it, told at this instant.
     pub(super) fn record(&self, job: &Claimed, config: &Config, me: &Identity) -> AttemptEnd {
         let definition = config.definition(&job.name);
+        // Orphaned is what only others can say of it.
+        let tried = Tried { id: job.id, attempt: job.attempt, max_attempts: job.max_attempts, orphaned: 0 };
         AttemptEnd {
             id: job.id,
             fence: job.fence,
@@ -66,7 +68,7 @@ impl Ended {
             host: me.host.clone(),
             attempt: job.attempt,
             outcome: self.outcome.clone(),
-            verdict: verdict(&self.outcome, definition, job.id, job.attempt, job.max_attempts),
+            verdict: verdict(&self.outcome, definition, tried),
             started: StartedAt::Ago(self.began.elapsed()),
             ran: Some(self.ran),
             ended_ago: self.at.elapsed(),

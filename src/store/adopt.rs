@@ -20,7 +20,7 @@ const AGEING: Duration = Duration::from_secs(600);
 const AGEING_STEP: i32 = 10;
 
 /// Rows moved in one transaction.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 
 /// Bytes of params in rows that one transaction adopts, unless it is one row. A group of MySQL's members refuses larger
 /// transactions than 150 MB, and has each row in them twice.

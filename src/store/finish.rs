@@ -165,10 +165,10 @@ impl Store {
                     over.push(end.id);
                     hooked.extend(has_hooks.then_some(end.id));
                     children.extend(root_id.map(|root| (end.id, root)));
-                    let key = format!("{state} {} {:?}", end.owner, end.outcome);
+                    let key = format!("{state} {} {:?} {}", end.owner, end.outcome, uncounted(end));
                     alike.entry(key).or_insert((*state, Vec::new())).1.push(end);
                 }
-                Verdict::Retry(_) | Verdict::Again => {
+                Verdict::Retry(_) | Verdict::Again | Verdict::Later(_) => {
                     finished.moved.push((end.id, state_after(*verdict)));
                     self.move_back(end, *verdict)?;
                 }
@@ -196,7 +196,7 @@ impl Store {
         );
         let sql = Sql::new(update)
             .bind(own.as_str())
-            .bind(uncounted(&end.outcome))
+            .bind(uncounted(end))
             .bind_all(outcome_values(&end.outcome))
             .bind(millis(end.ran))
             .bind(end.id)
@@ -229,7 +229,8 @@ impl Store {
             });
             if let Some(row) = row {
                 let verdict = match end.verdict {
-                    Verdict::Retry(_) | Verdict::Again if row.cancel == 1 => Verdict::End(State::Cancelled),
+                    Verdict::End(state) => Verdict::End(state),
+                    _ if row.cancel == 1 => Verdict::End(State::Cancelled),
                     other => other,
                 };
                 holds.push(Holding {
@@ -275,7 +276,7 @@ impl Store {
         );
         let sql = Sql::sized(update, group.len())
             .bind(state.as_str())
-            .bind(uncounted(&first.outcome))
+            .bind(uncounted(first))
             .bind_all(outcome_values(&first.outcome))
             .bind_all(group.iter().flat_map(|end| [Value::from(end.id), Value::from(millis(end.ran))]))
             .bind_all(group.iter().map(|end| end.id))
@@ -288,6 +289,7 @@ impl Store {
         let (state, wait, uncounted) = match verdict {
             Verdict::Retry(wait) if !wait.is_zero() => ("delayed", wait, 0),
             Verdict::Retry(_) => ("pending", Duration::ZERO, 0),
+            Verdict::Later(wait) => ("delayed", wait, 1),
             Verdict::Again | Verdict::End(_) => ("pending", Duration::ZERO, 1),
         };
         let update = format!(
@@ -361,14 +363,16 @@ impl Store {
     }
 }
 
-/// What an attempt that does not count takes back of the claim's count. Also of a job that ends by it, since it was to be cancelled.
-fn uncounted(outcome: &Outcome) -> i64 {
-    i64::from(*outcome == Outcome::Interrupted)
+/// What an attempt that does not count takes back of the claim's count. Also of a job that ends by it, since it was to be cancelled;
+/// but one that is given up for it has been begun.
+fn uncounted(end: &AttemptEnd) -> i64 {
+    i64::from(end.outcome == Outcome::Interrupted && end.verdict != Verdict::End(State::Stale))
 }
 
 const fn state_after(verdict: Verdict) -> State {
     match verdict {
         Verdict::End(state) => state,
+        Verdict::Later(_) => State::Delayed,
         Verdict::Retry(wait) if !wait.is_zero() => State::Delayed,
         Verdict::Retry(_) | Verdict::Again => State::Pending,
     }

@@ -12,7 +12,7 @@ use super::finish::{AttemptEnd, Finished, StartedAt};
 use super::handle::Store;
 use super::output::Output;
 use super::sql::AnyText as Text;
-use super::sql::{Sql, marks, utc};
+use super::sql::{Sql, id_marks, marks, utc};
 use crate::job::{Outcome, Verdict};
 
 /// How long after the end of a lease a job is taken from its runner: the clocks of two servers of a cluster differ.
@@ -38,6 +38,8 @@ pub struct Expired {
     pub attempt: u32,
     /// Attempts at most.
     pub max_attempts: u32,
+    /// How many of its attempts were orphaned before.
+    pub orphaned: u32,
     started_at: Option<NaiveDateTime>,
 }
 
@@ -59,15 +61,19 @@ struct Row {
     max_attempts: Option<i32>,
     #[diesel(sql_type = Nullable<Timestamp>)]
     started_at: Option<NaiveDateTime>,
+    #[diesel(sql_type = BigInt)]
+    orphaned: i64,
 }
 
-const COLUMNS: &str = "id, name, fence, owner, host, attempts, max_attempts, started_at";
+const COLUMNS: &str = "id, name, fence, owner, host, attempts, max_attempts, started_at, \
+    (SELECT COUNT(*) FROM duly_attempt a WHERE a.job_id = duly_job.id AND a.outcome = 'orphaned') AS orphaned";
 
 /// Decides what becomes of a job that was orphaned, and brings what its command had printed, if it can be had.
 pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Expired) -> (Verdict, Option<Output>);
 
 impl Store {
-    /// Ends the attempts whose lease ended more than [`SLACK`] ago, as `judge` decides, names in `but` left alone.
+    /// Ends the attempts whose lease ended more than [`SLACK`] ago, as `judge` decides; not those of the jobs `but`, nor of names
+    /// that are not declared, which are given back.
     ///
     /// Locks the jobs, those that another tick is rescuing left out.
     ///
@@ -76,6 +82,7 @@ impl Store {
     /// When the database fails; what was rescued before stays rescued.
     pub fn rescue(
         &mut self,
+        but: &[i64],
         is_declared: &dyn Fn(&str) -> bool,
         judge: Judge<'_>,
     ) -> Result<(Vec<Expired>, Vec<String>), StoreError> {
@@ -84,18 +91,24 @@ impl Store {
         loop {
             let before = undeclared.len();
             let (batch, finished) = self.unit(|tx| {
-                let but = match undeclared.len() {
-                    0 => String::new(),
-                    count => format!(" AND name NOT IN ({})", marks(count)),
-                };
+                let mut without = String::new();
+                if !undeclared.is_empty() {
+                    without.push_str(&format!(" AND name NOT IN ({})", marks(undeclared.len())));
+                }
+                if !but.is_empty() {
+                    without.push_str(&format!(" AND id NOT IN ({})", id_marks(but.len())));
+                }
                 let query = format!(
-                    "SELECT {COLUMNS} FROM duly_job WHERE state = 'running' AND lease_until < {} AND owner IS NOT NULL{but} \
+                    "SELECT {COLUMNS} FROM duly_job WHERE state = 'running' AND lease_until < {} AND owner IS NOT NULL{without} \
                      ORDER BY lease_until, id LIMIT {BATCH}{}",
                     tx.now_plus(),
                     tx.skip_locked()
                 );
-                let rows: Vec<Row> =
-                    tx.rows(&Sql::new(query).bind(-micros(SLACK)).bind_all(undeclared.iter()))?;
+                let mut sql = Sql::new(query).bind(-micros(SLACK)).bind_all(undeclared.iter());
+                if !but.is_empty() {
+                    sql = sql.bind_ids(but);
+                }
+                let rows: Vec<Row> = tx.rows(&sql)?;
                 let (mine, others): (Vec<Row>, Vec<Row>) =
                     rows.into_iter().partition(|row| is_declared(&row.name));
                 for row in others {
@@ -179,6 +192,7 @@ impl From<Row> for Expired {
             host: row.host.unwrap_or_default(),
             attempt: count(row.attempts),
             max_attempts: count(row.max_attempts.unwrap_or(1)),
+            orphaned: u32::try_from(row.orphaned).unwrap_or(u32::MAX),
             started_at: row.started_at,
         }
     }

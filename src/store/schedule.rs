@@ -6,20 +6,28 @@
 //! set back or restored from a backup.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::sql::AnyTime as Timestamp;
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};
 
+use super::cancel::Cancelled;
 use super::enqueue::{Declared, NewJob, Start, micros};
 use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
 use super::sql::AnyText as Text;
 use super::sql::{OPEN, Sql, utc};
-use crate::job::{Definition, Occurrences, On, Overlap, Schedule, State, Unique};
+use crate::job::{AHEAD, Definition, Occurrences, On, Overlap, Schedule, Trigger, Unique};
+
+/// Jobs made in one transaction, at most, and how long one look goes on with such: others want to claim, and to pause.
+const STEP: usize = 200;
+const PASS: Duration = Duration::from_secs(1);
+
+/// How many of the newest jobs of a name are looked at for one that has not ended.
+const NEWEST: usize = 50;
 
 /// A scheduled name that is due to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +47,21 @@ pub struct ScheduleRow {
 /// What a job is about: type and id.
 pub type Target = (String, String);
 
+/// One look at a name of which occurrences are due.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass<'a> {
+    /// What is declared under that name.
+    pub definition: &'a Definition,
+    /// Its schedule.
+    pub schedule: &'a Schedule,
+    /// One job for each of these, where it has targets.
+    pub targets: Option<&'a [Target]>,
+    /// The database's time.
+    pub now: DateTime<Utc>,
+    /// How far ticks are usually apart.
+    pub distance: TimeDelta,
+}
+
 /// What a pass over one name did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Made {
@@ -46,6 +69,7 @@ pub struct Made {
     pub jobs: usize,
     /// Occurrences recorded as skipped.
     pub skipped: usize,
+    has_dependents: bool,
 }
 
 #[derive(QueryableByName)]
@@ -63,19 +87,27 @@ struct Row {
 }
 
 #[derive(QueryableByName)]
-struct OpenTarget {
+struct OpenRow {
     #[diesel(sql_type = BigInt)]
     id: i64,
+    #[diesel(sql_type = Timestamp)]
+    scheduled_for: NaiveDateTime,
     #[diesel(sql_type = Nullable<Text>)]
     target_type: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     target_id: Option<String>,
 }
 
-#[derive(QueryableByName)]
-struct StateRow {
-    #[diesel(sql_type = Text)]
-    state: String,
+/// A job of an occurrence that has not ended.
+struct OpenJob {
+    id: i64,
+    scheduled_for: DateTime<Utc>,
+}
+
+impl OpenJob {
+    fn is_before(&self, at: DateTime<Utc>) -> bool {
+        self.scheduled_for < at
+    }
 }
 
 impl From<Row> for ScheduleRow {
@@ -131,63 +163,125 @@ impl Store {
         }
     }
 
-    /// Makes the jobs of `found`, records what was skipped, and moves the mark, in one transaction.
+    /// Makes the jobs of what is due of `pass`, records what was skipped, and moves the mark: in transactions of some hundred
+    /// jobs, each of which locks the row of the name, so that hosts take turns; what a second does not suffice for is left to the
+    /// next look.
     ///
-    /// With `targets` each occurrence is one job per target, and overlap is judged per target. Locks the row of the
-    /// name, so that hosts take turns.
+    /// With targets each occurrence is one job per target, and overlap is judged per target.
     ///
     /// # Errors
     ///
-    /// When the database fails; then nothing was made.
-    pub fn make_occurrences(
-        &mut self,
-        definition: &Definition,
-        schedule: &Schedule,
-        targets: Option<&[Target]>,
-        declared: Declared<'_>,
-        now: DateTime<Utc>,
-    ) -> Result<Made, StoreError> {
-        let made = self.unit(|tx| {
-            let query = format!(
-                "SELECT name, signature, mark_at, next_at, last_job_id FROM duly_schedule WHERE name = ?{}",
-                tx.for_update()
-            );
-            let rows: Vec<Row> = tx.rows(&Sql::new(query).bind(&definition.name))?;
-            let Some(row) = rows.into_iter().next().map(ScheduleRow::from) else { return Ok(Made::default()) };
-            // The mark stays: when the pause is over, what was missed is made up for as `catch_up` says.
-            let pauses = tx.pauses_at_the_gate()?;
-            if pauses.iter().any(|pause| pause.holds(&definition.name, &definition.queue)) {
-                return Ok(Made::default());
+    /// When the database fails; what was made before stays made, and nothing is made twice.
+    pub fn make_occurrences(&mut self, pass: &Pass<'_>, declared: Declared<'_>) -> Result<Made, StoreError> {
+        let (began, mut made) = (Instant::now(), Made::default());
+        let mut resume = Some(0);
+        while let Some(from) = resume
+            && began.elapsed() < PASS
+        {
+            let mut step = Made::default();
+            resume = self.unit(|tx| {
+                step = Made::default();
+                tx.make_some(pass, declared, from, &mut step)
+            })?;
+            made.jobs += step.jobs;
+            made.skipped += step.skipped;
+            if step.has_dependents {
+                self.settle_soon();
             }
-            let found = schedule.occurrences(row.mark, now);
-            let mut made = Made::default();
-            let mut last = row.last_job_id;
-            for at in &found.due {
-                let Some(targets) = targets else {
-                    tx.make_one(definition, schedule, declared, (*at, None), &mut last, &mut made)?;
-                    continue;
-                };
-                let open = tx.open_targets(&definition.name)?;
-                for target in targets {
-                    let mut last = open.get(target).copied();
-                    tx.make_one(definition, schedule, declared, (*at, Some(target)), &mut last, &mut made)?;
-                }
-            }
-            tx.record_missed(definition, &found, &mut made)?;
-            let update = "UPDATE duly_schedule SET mark_at = ?, next_at = ?, last_job_id = ? WHERE name = ? AND mark_at <= ?";
-            let sql = Sql::new(update)
-                .bind(found.mark)
-                .bind(schedule.look_again_at(found.mark))
-                .bind(last)
-                .bind(&definition.name)
-                .bind(found.mark);
-            tx.execute(&sql)?;
-            Ok(made)
-        })?;
-        if schedule.overlap == Overlap::Queue {
-            self.settle_soon();
         }
         Ok(made)
+    }
+
+    /// One transaction: up to [`STEP`] jobs, of the first occurrence those from target number `from` on. Returns with which target
+    /// the next one goes on, if there is more.
+    fn make_some(
+        &mut self,
+        pass: &Pass<'_>,
+        declared: Declared<'_>,
+        from: usize,
+        made: &mut Made,
+    ) -> Result<Option<usize>, StoreError> {
+        let Pass { definition, schedule, targets, now, distance } = *pass;
+        let query = format!(
+            "SELECT name, signature, mark_at, next_at, last_job_id FROM duly_schedule WHERE name = ?{}",
+            self.for_update()
+        );
+        let rows: Vec<Row> = self.rows(&Sql::new(query).bind(&definition.name))?;
+        // One that a newer jobs.yaml has taken over meanwhile is that one's.
+        let row = rows.into_iter().next().map(ScheduleRow::from);
+        let Some(row) = row.filter(|row| row.signature == schedule.signature()) else { return Ok(None) };
+        // The mark stays: when the pause is over, what was missed is made up for as `catch_up` says.
+        let pauses = self.pauses_at_the_gate()?;
+        if pauses.iter().any(|pause| pause.holds(&definition.name, &definition.queue)) {
+            return Ok(None);
+        }
+        let found = schedule.occurrences_by_ticks(row.mark, now, distance);
+        self.record_missed(definition, &found, made)?;
+        let none = [None];
+        let each: Vec<Option<&Target>> = match targets {
+            Some(targets) => targets.iter().map(Some).collect(),
+            None => none.to_vec(),
+        };
+        let mut open = self.open_occurrences(&definition.name, row.last_job_id, targets.is_some())?;
+        let (mut last, mut mark, mut left, mut resume) = (row.last_job_id, row.mark, STEP, None);
+        for (at, from) in found.due.iter().zip(std::iter::once(from).chain(std::iter::repeat(0))) {
+            let to = each.len().min(from + left);
+            for target in each.get(from..to).unwrap_or_default() {
+                let open = open.entry(target.cloned()).or_default();
+                if let Some(id) = self.make_one(pass, declared, (*at, *target), open, made)? {
+                    last = if targets.is_some() { last } else { Some(id) };
+                }
+            }
+            left -= to.saturating_sub(from);
+            if to < each.len() {
+                resume = Some(to);
+                break;
+            }
+            mark = *at;
+            if left == 0 {
+                resume = found.due.last().filter(|last| *last > at).map(|_| 0);
+                break;
+            }
+        }
+        if resume.is_none() {
+            mark = found.mark;
+        }
+        let update = "UPDATE duly_schedule SET mark_at = ?, next_at = ?, last_job_id = ? WHERE name = ? AND mark_at <= ?";
+        let sql = Sql::new(update)
+            .bind(mark)
+            .bind(schedule.look_again_at(mark))
+            .bind(last)
+            .bind(&definition.name)
+            .bind(mark);
+        self.execute(&sql)?;
+        Ok(resume)
+    }
+
+    /// The schedules whose mark lies over a minute ahead of the database's clock, since that, or another, was set wrong.
+    pub fn schedules_ahead(&mut self) -> Result<Vec<ScheduleRow>, StoreError> {
+        let query = format!(
+            "SELECT name, signature, mark_at, next_at, last_job_id FROM duly_schedule WHERE mark_at > {} ORDER BY name",
+            self.now_plus()
+        );
+        let rows: Vec<Row> = self.rows(&Sql::new(query).bind(micros(AHEAD.to_std().unwrap_or_default())))?;
+        Ok(rows.into_iter().map(ScheduleRow::from).collect())
+    }
+
+    /// Lets a schedule whose mark lies ahead start anew from `now`; what was skipped of the time to come is no longer.
+    pub fn set_back(
+        &mut self,
+        row: &ScheduleRow,
+        schedule: &Schedule,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mark = schedule.first_mark(now);
+        let update = "UPDATE duly_schedule SET mark_at = ?, next_at = ? WHERE name = ? AND mark_at = ?";
+        let sql =
+            Sql::new(update).bind(mark).bind(schedule.look_again_at(mark)).bind(&row.name).bind(row.mark);
+        let free = "UPDATE duly_job SET occurrence_key = NULL WHERE name = ? AND state = 'cancelled' \
+                    AND scheduled_for > ? AND occurrence_key IS NOT NULL";
+        let free = Sql::new(free).bind(&row.name).bind(now);
+        self.unit(|tx| tx.execute(&sql).and_then(|_| tx.execute(&free))).map(drop)
     }
 
     /// Puts the next look at a name off, which no host that looks declares with these instants.
@@ -200,19 +294,16 @@ impl Store {
         self.unit(|tx| tx.execute(&sql)).map(drop)
     }
 
+    /// Returns the job that was made of an occurrence, if one was.
     fn make_one(
         &mut self,
-        definition: &Definition,
-        schedule: &Schedule,
+        pass: &Pass<'_>,
         declared: Declared<'_>,
         (at, target): (DateTime<Utc>, Option<&Target>),
-        last: &mut Option<i64>,
+        open: &mut Vec<OpenJob>,
         made: &mut Made,
-    ) -> Result<(), StoreError> {
-        let busy = match (schedule.overlap, *last) {
-            (Overlap::Skip | Overlap::Queue, Some(last)) => self.is_open(last)?.then_some(last),
-            _ => None,
-        };
+    ) -> Result<Option<i64>, StoreError> {
+        let Pass { definition, schedule, .. } = *pass;
         let mut job = NewJob {
             scheduled_for: Some(at),
             occurrence_key: Some(occurrence_key(&definition.name, at, target)),
@@ -223,45 +314,110 @@ impl Store {
         if !delay.is_zero() {
             job.start = Start::At(at + delay);
         }
-        match (busy, schedule.overlap) {
-            (Some(_), Overlap::Skip) if schedule.trigger == crate::job::Trigger::Tick => return Ok(()),
-            (Some(busy), Overlap::Skip) => {
-                let why = format!("skipped: the previous one, job {busy}, had not ended");
-                return self.record_skipped(&job, &why, made);
+        match schedule.overlap {
+            Overlap::Skip => {
+                let mut busy = Vec::new();
+                for other in open.drain(..) {
+                    if schedule.trigger != Trigger::Tick
+                        && other.is_before(at)
+                        && self.give_way(other.id, at)?
+                    {
+                        made.has_dependents = true;
+                    } else {
+                        busy.push(other);
+                    }
+                }
+                *open = busy;
+                match open.last() {
+                    Some(_) if schedule.trigger == Trigger::Tick => return Ok(None),
+                    Some(busy) => {
+                        let why = format!("skipped: the previous one, job {}, had not ended", busy.id);
+                        return self.record_skipped(&job, &why, made).map(|()| None);
+                    }
+                    None => {}
+                }
             }
-            (Some(busy), Overlap::Queue) => job.after.push((busy, On::Always)),
-            _ => {}
+            Overlap::Queue => {
+                job.after.extend(open.last().map(|other| (other.id, On::Always)));
+            }
+            Overlap::Replace => {
+                for other in open.iter().filter(|other| other.is_before(at)) {
+                    let why = format!("replaced by the occurrence of {}", shown(at));
+                    if self.cancel_family(other.id, &why)? == Cancelled::Requested {
+                        job.after.push((other.id, On::Always));
+                    }
+                    made.has_dependents = true;
+                }
+            }
+            Overlap::Allow => {}
         }
+        made.has_dependents |= !job.after.is_empty();
         match self.insert_with_dependents(&job, declared) {
             Ok(id) => {
-                *last = Some(id);
+                open.push(OpenJob { id, scheduled_for: at });
                 made.jobs += 1;
-                Ok(())
+                Ok(Some(id))
             }
             // Made by another node of a cluster, or before the mark was set back.
-            Err(StoreError::Duplicate(_)) => Ok(()),
+            Err(StoreError::Duplicate(_)) => Ok(None),
             Err(StoreError::Taken { id, .. }) => {
                 let why = format!("skipped: job {id} of the same unique key had not ended");
-                self.record_skipped(&job, &why, made)
+                self.record_skipped(&job, &why, made).map(|()| None)
             }
             Err(other) => Err(other),
         }
     }
 
-    /// The latest job that has not ended, for each target of `name` that has one.
-    fn open_targets(&mut self, name: &str) -> Result<HashMap<Target, i64>, StoreError> {
-        let query = format!(
-            "SELECT id, target_type, target_id FROM duly_job WHERE name = ? AND target_id IS NOT NULL \
-             AND state IN {OPEN} ORDER BY id"
+    /// A job between two attempts ends as failed for the occurrence of `at`; returns whether it was one, and has no children that
+    /// have not ended.
+    fn give_way(&mut self, id: i64, at: DateTime<Utc>) -> Result<bool, StoreError> {
+        if !self.open_children(id)?.is_empty() {
+            return Ok(false);
+        }
+        let update = format!(
+            "UPDATE duly_job SET state = 'failed', reason = ?, finished_at = {}, unique_key = NULL \
+             WHERE id = ? AND state = 'delayed' AND fence > 0",
+            self.now()
         );
-        let rows: Vec<OpenTarget> = self.rows(&Sql::new(query).bind(name))?;
-        let target = |row: OpenTarget| Some(((row.target_type?, row.target_id?), row.id));
-        Ok(rows.into_iter().filter_map(target).collect())
+        let why = format!("gave way between two attempts to the occurrence of {}", shown(at));
+        if self.execute(&Sql::new(update).bind(why).bind(id))? == 0 {
+            return Ok(false);
+        }
+        self.start_hooks(&[id])?;
+        self.mark_dependents(&[id])?;
+        Ok(true)
     }
 
-    fn is_open(&mut self, id: i64) -> Result<bool, StoreError> {
-        let rows: Vec<StateRow> = self.rows(&Sql::new("SELECT state FROM duly_job WHERE id = ?").bind(id))?;
-        Ok(rows.iter().any(|row| row.state.parse::<State>().is_ok_and(|state| !state.is_ended())))
+    /// The jobs of occurrences of `name` that have not ended, oldest first, by their targets: of those without, among the newest and
+    /// the last that was made.
+    fn open_occurrences(
+        &mut self,
+        name: &str,
+        last: Option<i64>,
+        has_targets: bool,
+    ) -> Result<HashMap<Option<Target>, Vec<OpenJob>>, StoreError> {
+        let among = if has_targets {
+            "name = ? AND target_id IS NOT NULL".to_owned()
+        } else {
+            format!(
+                "(id = ? OR id IN (SELECT id FROM (SELECT id FROM duly_job WHERE name = ? ORDER BY id DESC LIMIT {NEWEST}) AS newest)) \
+                 AND target_id IS NULL"
+            )
+        };
+        let query = format!(
+            "SELECT id, scheduled_for, target_type, target_id FROM duly_job WHERE {among} AND scheduled_for IS NOT NULL \
+             AND state IN {OPEN} ORDER BY id"
+        );
+        let mut sql = Sql::new(query);
+        if !has_targets {
+            sql = sql.bind(last.unwrap_or(0));
+        }
+        let mut open: HashMap<Option<Target>, Vec<OpenJob>> = HashMap::new();
+        for row in self.rows::<OpenRow>(&sql.bind(name))? {
+            let job = OpenJob { id: row.id, scheduled_for: row.scheduled_for.and_utc() };
+            open.entry(row.target_type.zip(row.target_id)).or_default().push(job);
+        }
+        Ok(open)
     }
 
     /// Occurrences that nothing was running for are one row, which tells how many and which.
@@ -272,8 +428,10 @@ impl Store {
         made: &mut Made,
     ) -> Result<(), StoreError> {
         let Some((count, first, last)) = found.missed else { return Ok(()) };
-        let span = if first == last { format!("{first}") } else { format!("{first} to {last}") };
-        let why = format!("skipped: {count} missed while nothing ran ({span})");
+        let span = if first == last { shown(first) } else { format!("{} to {}", shown(first), shown(last)) };
+        let why = format!(
+            "skipped: {count} missed ({span}); by the database's clock no tick looked at it in time, or it was paused"
+        );
         let job = NewJob {
             scheduled_for: Some(last),
             occurrence_key: Some(occurrence_key(&definition.name, last, None)),
@@ -302,5 +460,9 @@ impl Store {
 /// Name, instant and target in one value, since a composite unique key would let `NULL`s pass.
 fn occurrence_key(name: &str, at: DateTime<Utc>, target: Option<&Target>) -> String {
     let target = target.map_or_else(String::new, |(kind, id)| format!("/{kind}:{id}"));
-    format!("{name}@{}{target}", at.format("%Y-%m-%dT%H:%M:%SZ"))
+    format!("{name}@{}{target}", shown(at))
+}
+
+fn shown(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

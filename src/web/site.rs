@@ -1,8 +1,6 @@
 //! What all requests share: the configuration as the file has it now, the database, who is signed in, the key.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,14 +30,10 @@ pub(super) struct Site {
     pub(super) figures: Figures,
 }
 
-/// What tells one version of a file from another.
-type Stamp = (i64, i64, u64, u64);
-
 struct Loaded {
     config: Arc<Config>,
     /// What is wrong with the file as it is now, where that is not what `config` is from.
     problem: Option<Arc<str>>,
-    stamp: Option<Stamp>,
     looked_at: Instant,
 }
 
@@ -50,8 +44,7 @@ impl Site {
         location: Location,
         listen: SocketAddr,
     ) -> std::io::Result<Self> {
-        let stamp = stamp(&config.path);
-        let loaded = Loaded { config: Arc::new(config), problem: None, stamp, looked_at: Instant::now() };
+        let loaded = Loaded { config: Arc::new(config), problem: None, looked_at: Instant::now() };
         Ok(Self {
             options,
             loaded: Mutex::new(loaded),
@@ -70,26 +63,21 @@ impl Site {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if loaded.looked_at.elapsed() >= LOOK {
             loaded.looked_at = Instant::now();
-            let found = stamp(&loaded.config.path);
-            if found != loaded.stamp {
-                loaded.stamp = found;
-                match config::load(&self.options) {
-                    Ok(config) => {
-                        loaded.config = Arc::new(config);
-                        loaded.problem = None;
-                    }
-                    Err(err) => {
-                        log::warn!("{err}");
-                        loaded.problem = Some(err.to_string().into());
-                    }
+            let read = (!loaded.config.stamp.is_current()).then(|| config::load(&self.options));
+            let problem = match read {
+                None => None,
+                Some(Ok(config)) => {
+                    loaded.config = Arc::new(config);
+                    None
                 }
+                Some(Err(err)) => Some(Arc::<str>::from(err.to_string())),
+            };
+            if let Some(problem) = problem.as_ref().filter(|problem| loaded.problem.as_ref() != Some(problem))
+            {
+                log::warn!("{problem}");
             }
+            loaded.problem = problem;
         }
         (Arc::clone(&loaded.config), loaded.problem.clone())
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = std::fs::metadata(path).ok()?;
-    Some((found.mtime(), found.mtime_nsec(), found.len(), found.ino()))
 }

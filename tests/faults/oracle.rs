@@ -40,7 +40,7 @@ const AT_THE_END: [(&str, &str); 11] = [
     ),
     (
         "an attempt counted that is not recorded",
-        "SELECT j.id FROM duly_job j WHERE j.attempts <> (SELECT COUNT(*) FROM duly_attempt a WHERE a.job_id = j.id AND a.outcome <> 'interrupted')",
+        "SELECT j.id FROM duly_job j WHERE j.attempts <> (SELECT COUNT(*) FROM duly_attempt a WHERE a.job_id = j.id AND (a.outcome <> 'interrupted' OR j.state = 'stale' AND a.fence = j.fence))",
     ),
     (
         "a success whose last attempt was none",

@@ -17,15 +17,7 @@ use crate::torture::Dice;
 /// How many runners there are at once.
 const RUNNERS: usize = 5;
 
-/// The library that sets a process's wall clock off.
-fn faketime() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let mut found =
-        folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).filter(|path| path.is_file());
-    found.next().expect("no libfaketime.so.1 here: run the tests by `make test`, which installs it")
-}
-
-/// Removes what the library has left in memory of processes that were killed. In this order: one that finds such memory there
+/// Removes what the library of [`crate::support`] that sets clocks has left in memory of processes that were killed. In this order: one that finds such memory there
 /// without its semaphore does not start.
 fn forget_clocks() {
     for prefix in ["faketime_shm_", "sem.faketime_sem_"] {
@@ -45,7 +37,6 @@ pub(super) struct Ground {
     servers: Vec<Server>,
     /// Whether folders can be mounted, which takes root: else no disk is filled.
     can_mount: bool,
-    faketime: PathBuf,
 }
 
 impl Ground {
@@ -61,7 +52,7 @@ impl Ground {
         let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
         let can_mount = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).is_ok()
             && nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).is_ok();
-        Ground { engine, servers, can_mount, faketime: faketime() }
+        Ground { engine, servers, can_mount }
     }
 
     /// Waits until what was done on the first node of a cluster has come to all of them.
@@ -227,10 +218,7 @@ impl Scenario<'_> {
         let mut tick = self.hosts[number].duly(["run"]).env("LOG", &self.log).env("DULY", program());
         if let Some(offset) = self.plan.clocks[turn % self.plan.clocks.len()] {
             self.figures.fault("wall clock set wrong");
-            let library = self.ground.faketime.to_str().unwrap();
-            let only_wall =
-                [("FAKETIME_DONT_FAKE_MONOTONIC", "1"), ("FAKETIME", offset), ("LD_PRELOAD", library)];
-            tick = only_wall.into_iter().fold(tick, |tick, (name, value)| tick.env(name, value));
+            tick = tick.by_clock(offset);
         }
         if self.ground.can_mount {
             let name = format!("hostname host{number} && exec \"$@\"");

@@ -6,6 +6,7 @@
 mod certificates;
 mod client;
 mod database;
+mod faketime;
 mod proxy;
 mod sandbox;
 mod server;

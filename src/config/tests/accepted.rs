@@ -77,7 +77,7 @@ fn the_whole_example_is_accepted() {
     );
     let export = config.definition("nightly_export").unwrap();
     assert_eq!(export.action, command(&["php", "bin/console", "app:export", "--target={target_id}"]));
-    assert_eq!((export.unique, export.concurrency), (Unique::Name, Some(1)));
+    assert_eq!((export.unique, export.concurrency), (Unique::Target, Some(1)));
     let schedule = export.schedule.as_ref().unwrap();
     assert_eq!(schedule.signature(), "0 2 * * 1-5 Europe/Berlin");
     assert_eq!((schedule.catch_up, schedule.overlap), (CatchUp::Latest, Overlap::Skip));

@@ -8,6 +8,9 @@ use super::{Finding, GONE, Level, Overview, slow};
 use crate::job::why::{clock, length};
 use crate::job::{Host, SILENT};
 
+/// What to do where a clock was ahead.
+const CLOCKS: &str = "look at the clocks of the hosts and of the database's server (`timedatectl`); the next tick starts anew from now";
+
 impl Overview {
     pub(super) fn about_hosts(&self, findings: &mut Vec<Finding>) {
         if let Err(trouble) = &self.state_folder {
@@ -34,10 +37,30 @@ impl Overview {
                     "there: is cron alive, and does `duly check` find its jobs.yaml right?",
                 );
             }
+            if let Some(ahead) = host.ahead(self.now) {
+                let text = format!(
+                    "the last tick of {} was {} ahead of the database's clock: that clock was wrong, or another one was",
+                    host.shown(),
+                    length(ahead)
+                );
+                add(Level::Warning, "clock_ahead", text, CLOCKS);
+            }
             if let Some(trouble) = host.trouble(self.now) {
                 let text = format!("ticks of {} cannot work: {trouble}", host.shown());
                 add(Level::Critical, "host_trouble", text, "mend that on this host; the next tick goes on");
             }
+        }
+        if let Some((name, until)) = self.ahead.first() {
+            let more = if self.ahead.len() > 1 {
+                format!(" and {} more", self.ahead.len() - 1)
+            } else {
+                String::new()
+            };
+            let text = format!(
+                "`{name}`{more} stands still: it was made up to {}, which is still to come by the database's clock",
+                clock(*until)
+            );
+            add(Level::Warning, "schedule_ahead", text, CLOCKS);
         }
         let whole: Vec<&&Host> =
             ticking.iter().filter(|host| host.queues.is_none() && host.declares.is_some()).collect();
@@ -69,6 +92,7 @@ impl Overview {
         let text = match self
             .hosts
             .iter()
+            .filter(|host| host.ahead(self.now).is_none())
             .filter_map(|host| Some((host.last_tick_at?, host)))
             .max_by_key(|(at, _)| *at)
         {
@@ -80,7 +104,8 @@ impl Overview {
                     clock(at)
                 )
             }
-            None => "no host has ever ticked".to_owned(),
+            None if self.hosts.is_empty() => "no host has ever ticked".to_owned(),
+            None => "no host is known to have ticked lately".to_owned(),
         };
         let next = match self.has_cron {
             Some(false) => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::host::GONE;
 use super::why::{Hold, length};
 use super::{Host, State};
 
@@ -18,9 +19,6 @@ const SLOW: Duration = Duration::from_millis(500);
 
 /// A pause without an end that lasts longer may have been forgotten.
 const FORGOTTEN: TimeDelta = TimeDelta::days(1);
-
-/// A host that has been silent for longer has been taken away.
-const GONE: TimeDelta = TimeDelta::days(1);
 
 /// How bad something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,6 +163,8 @@ pub struct Overview {
     pub pauses: Vec<Hold>,
     /// Schedules whose occurrence nobody has made a job of, and since when; those that are paused left out.
     pub late: Vec<(String, DateTime<Utc>)>,
+    /// Schedules that were made up to an instant which is still to come.
+    pub ahead: Vec<(String, DateTime<Utc>)>,
     /// Limits of queues that this host's jobs.yaml declares.
     pub limits: BTreeMap<String, u32>,
     /// How long a job may be startable before that is a warning.
@@ -203,7 +203,7 @@ impl Overview {
             self.depths.iter().filter(|depth| depth.state == state).map(|depth| depth.jobs).sum::<u64>()
         };
         let ticking = self.hosts.iter().filter(|host| host.ticks(self.now)).count();
-        let last = self.hosts.iter().filter_map(|host| host.last_tick_at).max();
+        let last = self.last_tick();
         let notes: Vec<&str> = findings.iter().map(|finding| finding.text.as_str()).collect();
         format!(
             "fine: {ticking} {} ({} ago), {} running, {} startable, {} waiting for later or for others{}{}",
@@ -215,6 +215,13 @@ impl Overview {
             if notes.is_empty() { "" } else { "; note: " },
             notes.first().unwrap_or(&""),
         )
+    }
+
+    /// When any host last ticked, by a clock that was not ahead.
+    #[must_use]
+    pub fn last_tick(&self) -> Option<DateTime<Utc>> {
+        let known = self.hosts.iter().filter(|host| host.ahead(self.now).is_none());
+        known.filter_map(|host| host.last_tick_at).max()
     }
 
     /// The depth of each queue; that of jobs without one is under the empty name.

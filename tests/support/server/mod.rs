@@ -92,6 +92,8 @@ struct Private {
     port: u16,
     kind: Kind,
     options: Vec<String>,
+    /// A file that sets its wall clock, as libfaketime reads it.
+    clock: Option<PathBuf>,
     guardian: Option<Child>,
 }
 
@@ -195,6 +197,24 @@ impl Server {
         server
     }
 
+    /// A MariaDB of the caller's own whose wall clock can be set by [`Server::set_clock`].
+    pub(crate) fn start_with_clock() -> Server {
+        let mut server = Server::new(Kind::MariaDb, new_folder());
+        if let Some(private) = &mut server.private {
+            let clock = private.folder.join("clock");
+            fs::write(&clock, "+0").expect("writing a clock");
+            private.clock = Some(clock);
+        }
+        server.start_again();
+        server
+    }
+
+    /// Sets the server's wall clock, to `+1h` for example.
+    pub(crate) fn set_clock(&self, setting: &str) {
+        let clock = self.private.as_ref().and_then(|private| private.clock.as_ref());
+        fs::write(clock.expect("a server with a clock"), setting).expect("setting a clock");
+    }
+
     /// Three members of a group of the caller's own: all may be written to, or the first alone.
     pub(crate) fn group(is_multi: bool) -> Vec<Server> {
         let root = Kind::mysql();
@@ -264,7 +284,7 @@ impl Server {
         Server {
             admin,
             base,
-            private: Some(Private { folder, port, kind, options: Vec::new(), guardian: None }),
+            private: Some(Private { folder, port, kind, options: Vec::new(), clock: None, guardian: None }),
             others: Vec::new(),
         }
     }
@@ -426,6 +446,11 @@ impl Private {
         if let Some(user) = user {
             let group = id(&["-g", user]).expect("a user with a group");
             command.args([format!("--reuid={user}"), format!("--regid={group}"), "--init-groups".to_owned()]);
+        }
+        if let Some(clock) = &self.clock {
+            command.arg("env").arg(format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()));
+            command.args(["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"]);
+            command.arg(format!("LD_PRELOAD={}", super::faketime::library().display()));
         }
         command.args(self.program());
         command.args([format!("--datadir={folder}/data"), format!("--pid-file={folder}/data/pid")]);
