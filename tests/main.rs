@@ -7,6 +7,7 @@
 
 mod architecture;
 mod cancel_retry;
+mod check;
 mod clean_up;
 mod cli_errors;
 mod cli_help;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
 use super::expression::Expression;
+use super::field::fields;
 use super::{Zone, fnv1a};
 
 /// Occurrences that one pass looks at, at most.
@@ -302,33 +303,28 @@ fn problem(expression: &str, told: &str) -> String {
     if !(5..=6).contains(&fields) {
         return format!("it has {fields} field{}", if fields == 1 { "" } else { "s" });
     }
-    if let Some((place, found, expected)) = wrong_field(expression) {
-        return format!("its {place} `{found}` is none; expected {expected}");
+    if let Some(wrong) = wrong_field(expression) {
+        return wrong;
     }
     let own = told.rsplit_once("error: ").map_or(told, |(_, own)| own).trim_end_matches('.');
     let mut letters = own.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// The fields, and what may be in each.
-const FIELDS: [(&str, &str); 6] = [
-    ("second", "0 to 59"),
-    ("minute", "0 to 59"),
-    ("hour", "0 to 23"),
-    ("day of the month", "1 to 31, or L, or 15W"),
-    ("month", "1 to 12, or JAN to DEC"),
-    ("weekday", "0 to 7 (0 and 7 are Sunday), or SUN to SAT"),
-];
-
-/// The first field that would not do either if all others were `*`: what it is, what it says, what may be in it.
-fn wrong_field(expression: &str) -> Option<(&'static str, &str, &'static str)> {
-    let fields: Vec<&str> = expression.split_whitespace().collect();
-    let places = &FIELDS[FIELDS.len().checked_sub(fields.len())?..];
-    fields.iter().zip(places).enumerate().find_map(|(at, (found, (place, expected)))| {
-        let mut alone = vec!["*"; fields.len()];
-        alone[at] = found;
-        Expression::parse(&alone.join(" ")).is_err().then_some((*place, *found, *expected))
-    })
+/// What is wrong with the first field that would not do either if all others were `*`.
+fn wrong_field(expression: &str) -> Option<String> {
+    let all = fields(expression);
+    let does = |at: usize, text: &str| {
+        let mut alone = vec!["*"; all.len()];
+        alone[at] = text;
+        Expression::parse(&alone.join(" ")).is_ok()
+    };
+    let (at, (field, found)) = all.iter().enumerate().find(|(at, (_, found))| !does(*at, found))?;
+    let expected = match field.meant_by(found).filter(|meant| does(at, meant)) {
+        Some(meant) => format!("write `{meant}` if that is meant"),
+        None => format!("expected {}", field.expected),
+    };
+    Some(format!("its {} `{found}` is none; {expected}", field.place))
 }
 
 #[cfg(test)]
@@ -374,6 +370,30 @@ mod tests {
         for bad in ["", "* * * *", "61 * * * *", "* * * * * * *", "@dayly", "a b c d e", "*/0 * * * *"] {
             let message = Schedule::parse(bad, Zone::UTC).unwrap_err().to_string();
             assert!(message.contains("5 fields"), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_refused_is_told_in_the_form_that_may_be_meant() {
+        for (bad, meant) in [
+            ("3/10 * * * *", "`3/10` is none; write `3-59/10` if that is meant"),
+            ("3/10 * * * * *", "its second `3/10` is none; write `3-59/10`"),
+            ("0 2/6 * * *", "its hour `2/6` is none; write `2-23/6`"),
+            ("0 0 2/7 * *", "write `2-31/7`"),
+            ("0 0 1 2/3 *", "write `2-12/3`"),
+            ("0 0 1 feb/3 *", "write `feb-DEC/3`"),
+            ("0 0 * * 1/2", "write `1-6/2`"),
+            ("0 0 * * MON/2", "write `MON-SAT/2`"),
+            ("0,3/10 * * * *", "write `0,3-59/10`"),
+            ("/10 * * * *", "write `*/10`"),
+            ("0 22-2 * * *", "write `22-23,0-2`"),
+            ("0 0 * * FRI-MON", "write `FRI-SAT,SUN-MON`"),
+            ("0 22-0 * * *", "write `22-23,0`"),
+            ("70/10 * * * *", "`70/10` is none; expected 0 to 59"),
+            ("3/0 * * * *", "`3/0` is none; expected 0 to 59"),
+        ] {
+            let message = Schedule::parse(bad, Zone::UTC).unwrap_err().to_string();
+            assert!(message.contains(meant), "{bad}: {message}");
         }
     }
 

@@ -1,0 +1,53 @@
+//! `duly check` on what is right by the letter and may not be meant, and on values that mislead.
+
+use crate::support::{Backend, Sandbox};
+
+fn scheduled(schedule: &str) -> Sandbox {
+    Sandbox::new(Backend::Sqlite)
+        .jobs(&format!("jobs:\n  a: {{command: ['true'], schedule: '{schedule}'}}\n"))
+}
+
+/// Seen failing with no doubts told.
+#[test]
+fn a_step_that_reaches_beyond_its_field_is_noted_as_what_it_means() {
+    for (schedule, note) in [
+        ("*/90 * * * *", "note: job `a`: `*/90` in minutes is minute 0 of each hour, since steps start anew"),
+        ("*/60 * * * *", "note: job `a`: `*/60` in minutes is minute 0 of each hour"),
+        ("0 */24 * * *", "note: job `a`: `*/24` in hours is hour 0 of each day"),
+    ] {
+        scheduled(schedule).duly(["check"]).stdout_has(note).status(0);
+    }
+    let output = scheduled("*/15 */6 * * *").duly(["check"]).stdout_has("jobs.yaml: 1 job").status(0);
+    assert!(!output.stdout.contains("note: "), "{output}");
+}
+
+/// Seen failing with no doubts told.
+#[test]
+fn a_schedule_that_never_comes_is_noted() {
+    for schedule in ["0 0 31 2 *", "0 0 30 FEB *", "0 0 31 4,6,9,11 *"] {
+        let note = format!("note: job `a`: `{schedule}` never comes");
+        scheduled(schedule).duly(["check"]).stdout_has(&note).status(0);
+    }
+}
+
+/// Seen failing with no doubts told.
+#[test]
+fn lines_of_a_crontab_are_doubted_as_schedules_are() {
+    let s = Sandbox::new(Backend::Sqlite).jobs("jobs:\n  a: {command: ['true']}\n");
+    s.file("tab", "*/90 * * * * duly run\n0 0 30 2 * duly clean-up\n");
+    s.duly(["check", "--crontab", "tab"])
+        .stdout_has("note: tab:1: `*/90` in minutes is minute 0 of each hour")
+        .stdout_has("note: tab:2: `0 0 30 2 *` never comes")
+        .status(0);
+}
+
+/// Seen failing with only the bounds of the field told.
+#[test]
+fn a_step_from_a_single_number_is_refused_with_the_range_that_is_meant() {
+    for (schedule, meant) in [
+        ("3/10 * * * *", "its minute `3/10` is none; write `3-59/10` if that is meant"),
+        ("0 2/6 * * *", "its hour `2/6` is none; write `2-23/6` if that is meant"),
+    ] {
+        scheduled(schedule).duly(["check"]).stderr_has(meant).status(2);
+    }
+}
