@@ -62,3 +62,20 @@ fn a_length_that_may_be_minutes_or_months_is_refused_wherever_it_is_given() {
     s.duly(["enqueue", "a", "--in", "5M"]).stderr_has(meant).status(2);
     s.duly(["clean-up", "--max-retention", "5M"]).stderr_has(meant).status(2);
 }
+
+/// Seen failing with a hint to `Etc/GMT+2`, which is behind UTC.
+#[test]
+fn a_distance_from_utc_is_refused_with_the_zone_that_has_it() {
+    let zoned = |zone: &str| {
+        Sandbox::new(Backend::Sqlite).jobs(
+            &"jobs:\n  a: {command: ['true'], schedule: '@daily', timezone: ZONE}\n".replace("ZONE", zone),
+        )
+    };
+    for zone in ["GMT+2", "UTC+2", "+02:00", "+2"] {
+        let place =
+            format!("jobs.yaml:2: jobs.a.timezone: `{zone}` is a distance from UTC and not a time zone");
+        let run = zoned(zone).duly(["check"]).stderr_has(&place).status(2);
+        assert!(run.stderr.contains("or `Etc/GMT-2`, which is always 2 hours ahead of UTC"), "{run}");
+    }
+    zoned("Etc/GMT+2").duly(["check"]).stdout_has("note: job `a`: `Etc/GMT+2` is 2 h behind UTC").status(0);
+}

@@ -22,6 +22,7 @@ mod validate;
 mod validate_jobs;
 mod values;
 mod web;
+mod zone_hint;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

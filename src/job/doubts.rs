@@ -18,6 +18,7 @@ impl Schedule {
                 text.split(',').filter_map(move |part| doubt(field, part, text, above))
             })
             .collect();
+        doubts.extend(turned_round(self.timezone.name()));
         if self.never_comes(now) {
             doubts.push(format!(
                 "`{}` never comes, since no month that it names has such a day; write another day or month",
@@ -32,6 +33,18 @@ impl Schedule {
     pub fn never_comes(&self, now: DateTime<Utc>) -> bool {
         matches!(self.trigger, Trigger::Cron(_)) && self.next_after(now).is_none()
     }
+}
+
+/// That a zone such as `Etc/GMT+2` is not what its sign seems to say.
+fn turned_round(zone: &str) -> Option<String> {
+    let signed = zone.strip_prefix("Etc/GMT")?;
+    let (way, hours) = match signed.strip_prefix('+') {
+        Some(hours) => ("behind", hours),
+        None => ("ahead of", signed.strip_prefix('-')?),
+    };
+    (hours != "0").then(|| {
+        format!("`{zone}` is {hours} h {way} UTC, since the sign is turned round in these names, and knows no summer time")
+    })
 }
 
 /// A step that reaches beyond its field, or so far that it comes in uneven turns.
@@ -120,6 +133,19 @@ mod tests {
             assert!(told.len() == 1 && told[0].contains(said), "{expression}: {told:?}");
         }
         assert_eq!(doubts("*/90 */24 * * *").len(), 2);
+    }
+
+    #[test]
+    fn a_zone_whose_sign_is_turned_round_is_told() {
+        for (zone, said) in [
+            ("Etc/GMT+2", "is 2 h behind UTC"),
+            ("Etc/GMT-12", "is 12 h ahead of UTC"),
+            ("Etc/GMT+0", ""),
+            ("Etc/GMT", ""),
+        ] {
+            let told = turned_round(zone).unwrap_or_default();
+            assert!(told.contains(said) && told.is_empty() == said.is_empty(), "{zone}: {told}");
+        }
     }
 
     #[test]
