@@ -35,6 +35,7 @@ mod migrate;
 mod migrating;
 mod model;
 mod network;
+mod next;
 mod once;
 mod peculiar;
 mod plans;

@@ -12,7 +12,7 @@ use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
 use super::expression::Expression;
 use super::field::fields;
-use super::{Zone, fnv1a};
+use super::{Zone, duration, fnv1a};
 
 /// Occurrences that one pass looks at, at most.
 pub const MAX_OCCURRENCES: usize = 1000;
@@ -194,6 +194,20 @@ impl Schedule {
         }
         let spread = u128::from(fnv1a(name.as_bytes())) % span;
         Duration::from_millis(u64::try_from(spread).unwrap_or(0))
+    }
+
+    /// How long starts are spread over, if they are: as [`duration::parse`] reads it.
+    #[must_use]
+    pub fn shown_jitter(&self) -> Option<String> {
+        (!self.jitter.is_zero()).then(|| duration::exact(self.jitter))
+    }
+
+    /// The first start after `instant` of a job of the definition `name`, and the occurrence that it is of.
+    #[must_use]
+    pub fn next_start(&self, name: &str, instant: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let delay = self.delay_of(name);
+        let occurrence = self.next_after(instant - delay)?;
+        Some((occurrence + delay, occurrence))
     }
 
     /// The occurrences in (`mark`, `now`], cut by `catch_up` and `starting_deadline`.
@@ -509,6 +523,25 @@ mod tests {
         assert_eq!(schedule.delay_of("nightly"), schedule.delay_of("nightly"));
         assert_ne!(schedule.delay_of("nightly"), schedule.delay_of("weekly"));
         assert!(schedule.delay_of("nightly") < schedule.jitter);
+    }
+
+    #[test]
+    fn a_start_is_as_much_later_than_its_occurrence_as_the_jitter_says() {
+        let mut schedule = utc("0 * * * *");
+        assert_eq!(
+            schedule.next_start("a", at("2026-01-01T00:00:00Z")),
+            Some((at("2026-01-01T01:00:00Z"), at("2026-01-01T01:00:00Z")))
+        );
+        schedule.jitter = Duration::from_secs(1800);
+        let delay = schedule.delay_of("a");
+        assert!(delay > Duration::from_secs(1));
+        // Between an occurrence and its start, that start is what comes next.
+        let due = at("2026-01-01T01:00:00Z");
+        for now in [due - TimeDelta::minutes(1), due, due + TimeDelta::seconds(1)] {
+            assert_eq!(schedule.next_start("a", now), Some((due + delay, due)), "{now}");
+        }
+        let later = due + TimeDelta::hours(1);
+        assert_eq!(schedule.next_start("a", due + delay), Some((later + delay, later)));
     }
 
     proptest! {
