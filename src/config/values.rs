@@ -2,6 +2,7 @@
 
 use super::node::Node;
 use super::read::{Read, Reader, number};
+use super::tzdata;
 use super::web::Role;
 use super::zone_hint::unknown_zone;
 use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique, Zone};
@@ -163,7 +164,7 @@ fn is_identifier(name: &str) -> bool {
 impl Read for Zone {
     fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
         let name = String::read(node, reader)?;
-        reader.ok(Zone::named(&name).ok_or_else(|| unknown_zone(&name, &Zone::names())))
+        reader.ok(tzdata::zone(&name).ok_or_else(|| unknown_zone(&name, &Zone::names())))
     }
 }
 
