@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, args: &NextArgs) -> Result<ExitCode> {
         let Some(schedule) = &definition.schedule else { continue };
         match schedule.trigger {
             _ if !definition.enabled => {
-                without.extend(args.name.is_some().then_some((definition, "disabled")))
+                without.extend(args.name.is_some().then_some((definition, "disabled")));
             }
             Trigger::Tick => without.push((definition, "each tick")),
             Trigger::Cron(_) if schedule.never_comes(now) => without.push((definition, "never")),

@@ -74,7 +74,7 @@ fn doubt(field: &Field, part: &str, text: &str, above: Option<(&Field, &str)>) -
         });
     }
     let second = u8::try_from(u16::from(from) + step).ok()?;
-    (is_whole && step * 2 > size && size % step != 0).then(|| {
+    (is_whole && step * 2 > size && !size.is_multiple_of(step)).then(|| {
         format!(
             "`{part}` in {all} is {place} {} and {} of each {whole} and not every {step} {all}, since steps start anew with each \
              {whole}; write `{from},{second}` if that is meant",
@@ -89,7 +89,7 @@ fn another_field(field: &Field, text: &str, step: u16, above: Option<(&Field, &s
     let (above, found) = above.filter(|(above, found)| *found == "*" && above.least == 0)?;
     let size = u16::from(field.most) + 1;
     let turns = step / size;
-    let is_even = step % size == 0 && turns > 1 && (u16::from(above.most) + 1) % turns == 0;
+    let is_even = step.is_multiple_of(size) && turns > 1 && (u16::from(above.most) + 1).is_multiple_of(turns);
     (is_even && !text.contains(',')).then(|| {
         let all = above.all;
         format!(", or `{}` here and `{found}/{turns}` in {all} for every {turns} {all}", field.least)

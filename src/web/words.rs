@@ -126,7 +126,7 @@ fn day_name(day: &str) -> Option<&'static str> {
 
 /// A step that comes as often as it says: steps start anew with each of the `whole`.
 fn even(step: &str, whole: u8) -> Option<u8> {
-    number(step).filter(|step| *step > 0 && *step < whole && whole % step == 0)
+    number(step).filter(|step| *step > 0 && *step < whole && whole.is_multiple_of(*step))
 }
 
 fn number(text: &str) -> Option<u8> {
