@@ -7,6 +7,7 @@
 
 mod architecture;
 mod cancel_retry;
+mod check;
 mod clean_up;
 mod cli_errors;
 mod cli_help;
@@ -36,6 +37,7 @@ mod migrate;
 mod migrating;
 mod model;
 mod network;
+mod next;
 mod once;
 mod peculiar;
 mod plans;

@@ -25,7 +25,7 @@ INSERT INTO jms_jobs (id, state, queue, priority, createdAt, workerName, execute
   (13, 'running', 'default', 0, NOW(), 'a-1', NOW(), 'silver:import', '[]', 0, 0, NULL),
   (14, 'pending', 'default', 0, NOW(), NULL, NOW(), 'nobody:knows', '[]', 0, 0, NULL),
   (15, 'pending', 'default', 0, NOW(), NULL, NOW(), 'shop:index', '[]', 0, 0, NULL),
-  (16, 'pending', 'default', 0, NOW(), NULL, NOW(), 'silver:import', '[]', 0, 1, 13);
+  (16, 'finished', 'default', 0, NOW(), 'a-1', NOW(), 'silver:import', '[]', 0, 1, NULL);
 INSERT INTO jms_job_dependencies VALUES (12, 11), (12, 10), (15, 14);
 ";
 
@@ -155,12 +155,11 @@ fn pending_jobs_of_jms_are_carried_over_with_what_waits_for_what() {
     );
     assert_eq!(import["params"], serde_json::json!(["tmp", "--full"]));
     assert_eq!((index["name"].as_str(), index["state"].as_str()), (Some("index"), Some("waiting")));
-    let left = "SELECT GROUP_CONCAT(CONCAT(id, state, COALESCE(workerName, '-')) ORDER BY id) FROM jms_jobs WHERE id > 10";
     let expected = format!(
-        "11canceledduly:{},12canceledduly:{},13runninga-1,14pending-,15pending-,16pending-",
+        "11canceledduly:{},12canceledduly:{},13runninga-1,14pending-,15pending-,16finisheda-1",
         import["id"], index["id"]
     );
-    assert_eq!(s.database().value(left), expected);
+    assert_eq!(rows_of_jms(&s), expected);
 
     s.duly(["run"]).status(0);
     assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'success'"), "2");
@@ -168,11 +167,169 @@ fn pending_jobs_of_jms_are_carried_over_with_what_waits_for_what() {
     // A second run carries over what the first could not, and nothing twice.
     s.set_jobs("jobs:\n  'silver:import': {command: ['true']}\n  index: {command: ['true']}\n  known: {command: ['true']}\n");
     let again = import_jms(&s, &[&map[..], &["--map", "nobody:knows=known"]].concat());
-    assert!(again.status.success(), "{again:?}");
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(
+        said.starts_with("job 13 (silver:import) is running, by a-1; let it end")
+            && said.lines().count() == 1,
+        "{said}"
+    );
+    assert_eq!(again.status.code(), Some(1));
     assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job"), "4");
     assert_eq!(
         s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'waiting' AND name = 'index'"),
         "1"
+    );
+}
+
+fn rows_of_jms(s: &Sandbox) -> String {
+    s.database().value(
+        "SELECT GROUP_CONCAT(CONCAT(id, state, COALESCE(workerName, '-')) ORDER BY id) FROM jms_jobs WHERE id > 10",
+    )
+}
+
+/// Seen failing with retries passed over, though what waits for their job waits for them.
+#[test]
+fn a_retry_that_waits_takes_the_place_of_the_job_that_it_is_of() {
+    let s = old_system(JMS);
+    s.database().sql(
+        "DELETE FROM jms_job_dependencies;
+         UPDATE jms_jobs SET state = 'finished' WHERE id IN (11, 12, 14, 15);
+         INSERT INTO jms_jobs (id, state, queue, priority, createdAt, workerName, executeAfter, command, args, maxRuntime, maxRetries, originalJob_id) VALUES
+           (17, 'failed', 'default', 0, NOW(), 'a-1', NOW(), 'silver:import', '[]', 0, 0, 13),
+           (18, 'pending', 'default', 0, NOW(), NULL, '2026-01-01 12:00:00', 'silver:import', '[\"again\"]', 0, 0, 13),
+           (19, 'pending', 'default', 0, NOW(), NULL, NULL, 'index', '[]', 0, 0, NULL);
+         INSERT INTO jms_job_dependencies VALUES (19, 13);",
+    );
+    s.set_jobs("jobs:\n  'silver:import': {command: ['true']}\n  index: {command: ['true']}\n");
+    let dry = import_jms(&s, &["--dry-run"]);
+    assert!(dry.status.success() && String::from_utf8_lossy(&dry.stdout).contains("jms:18 "), "{dry:?}");
+    for _ in 0..2 {
+        let output = import_jms(&s, &[]);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+    let jobs = s.json(["list", "--json"]);
+    let (index, import) = (&jobs[0], &jobs[1]);
+    assert_eq!((jobs.as_array().unwrap().len(), &import["params"]), (2, &serde_json::json!(["again"])));
+    assert_eq!((index["name"].as_str(), index["state"].as_str()), (Some("index"), Some("waiting")));
+    let (import, index) = (&import["id"], &index["id"]);
+    assert!(
+        rows_of_jms(&s)
+            .ends_with(&format!("16finisheda-1,17faileda-1,18canceledduly:{import},19canceledduly:{index}")),
+        "{}",
+        rows_of_jms(&s)
+    );
+    assert!(rows_of_jms(&s).contains(&format!("13canceledduly:{import}")), "{}", rows_of_jms(&s));
+}
+
+/// Seen failing with locked rows passed over without a word.
+#[test]
+fn what_a_dead_worker_of_jms_has_locked_is_named_and_carried_over_on_request() {
+    let s = old_system(JMS);
+    s.database().sql(
+        "DELETE FROM jms_job_dependencies;
+         UPDATE jms_jobs SET state = 'finished';
+         UPDATE jms_jobs SET state = 'pending', workerName = 'dead-7' WHERE id = 11;
+         UPDATE jms_jobs SET state = 'pending', workerName = NULL WHERE id IN (12, 15);
+         INSERT INTO jms_job_dependencies VALUES (12, 15);",
+    );
+    s.set_jobs("jobs:\n  'silver:import': {command: ['true']}\n  index: {command: ['true']}\n");
+    let map = ["--map", "shop:index=index"];
+    let output = import_jms(&s, &map);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.starts_with("job 11 (silver:import) is locked by dead-7, which has not begun it; "),
+        "{said}"
+    );
+    // What waits for a younger job is carried over after it.
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1));
+    assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE name = 'index'"), "2");
+    assert!(rows_of_jms(&s).contains("11pendingdead-7"), "{}", rows_of_jms(&s));
+    // A job that cannot be put in keeps its lock.
+    s.set_jobs("jobs:\n  index: {command: ['true']}\n");
+    assert_eq!(import_jms(&s, &[&map[..], &["--locked"]].concat()).status.code(), Some(1));
+    assert!(rows_of_jms(&s).contains("11pendingdead-7"), "{}", rows_of_jms(&s));
+    s.set_jobs("jobs:\n  'silver:import': {command: ['true']}\n  index: {command: ['true']}\n");
+    let locked = import_jms(&s, &[&map[..], &["--locked"]].concat());
+    assert!(locked.status.success(), "{locked:?}");
+    assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE name = 'silver:import'"), "1");
+}
+
+/// Seen failing with `True`, `None` and `['x', 'y']` put in.
+#[test]
+fn parameters_of_jms_are_handed_on_as_php_hands_them_to_a_command() {
+    let s = old_system(JMS);
+    s.set_jobs("jobs:\n  'silver:import': {command: ['true']}\n");
+    let carried = [
+        (
+            r#"["a b", 5, true, false, null, 1.0, 0.5]"#,
+            serde_json::json!(["a b", "5", "1", "", "", "1", "0.5"]),
+        ),
+        (r#"{"1": "x", "--env": "prod"}"#, serde_json::json!(["x", "prod"])),
+        ("[]", serde_json::json!([])),
+    ];
+    let named = [
+        (r#"[["x", "y"]]"#, r#"its args have ["x", "y"], which is no word for a command"#),
+        (r#"[{"a": 1}]"#, "its args have {\"a\": 1}, which is no word"),
+        ("null", "its args are null; expected a list of words"),
+        ("true", "its args are true; expected a list of words"),
+        ("[1e300]", "its args have 1e+300, which is no word"),
+        ("no json", "its args are no JSON"),
+    ];
+    for (args, expected) in carried {
+        s.database().sql(&format!("DELETE FROM duly_job; DELETE FROM jms_job_dependencies; UPDATE jms_jobs SET state = 'finished'; UPDATE jms_jobs SET state = 'pending', workerName = NULL, args = '{args}' WHERE id = 11"));
+        let output = import_jms(&s, &[]);
+        assert!(output.status.success(), "{args}: {output:?}");
+        assert_eq!(s.json(["list", "--json"])[0]["params"], expected, "{args}");
+    }
+    for (args, expected) in named {
+        s.database().sql(&format!("DELETE FROM duly_job; UPDATE jms_jobs SET state = 'pending', workerName = NULL, args = '{args}' WHERE id = 11"));
+        let output = import_jms(&s, &[]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("job 11 (silver:import): ") && said.contains(expected), "{args}: {said}");
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(rows_of_jms(&s).contains("11pending-"), "{}", rows_of_jms(&s));
+    }
+}
+
+/// Seen failing with one name for both, and with a line that is `NULL`.
+#[test]
+fn schedules_of_espocrm_of_one_job_have_names_of_their_own_and_what_is_empty_is_left_out() {
+    let s = old_system(ESPO);
+    s.database().sql(
+        "UPDATE scheduled_job SET name = NULL, job = 'Cleanup', scheduling = '0 3 * * *' WHERE id = '3';
+         UPDATE scheduled_job SET scheduling = NULL WHERE id = '2';
+         INSERT INTO scheduled_job (id, name, job, status, scheduling) VALUES ('6', 'No job', NULL, 'Active', '* * * * *'), ('7', 'Empty', '', 'Active', '* * * * *');",
+    );
+    let printed = printed(&s, "espocrm-schedules.sql");
+    assert!(!printed.contains("NULL"), "{printed}");
+    s.set_jobs(&format!("jobs:\n{printed}"));
+    s.duly(["check"]).stdout_has("3 jobs, 2 of them scheduled").status(0);
+    let jobs = s.json(["jobs", "--json"]);
+    let names: Vec<&str> = jobs.as_array().unwrap().iter().map(|job| job["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Cleanup", "Cleanup.3", "ProcessWebhookQueue"], "{printed}");
+    assert_eq!(jobs[1]["schedule"], "0 3 * * *");
+    assert!(
+        printed.contains("  Cleanup.3:\n    command: [php, command.php, run-job, Cleanup]\n"),
+        "{printed}"
+    );
+}
+
+/// Seen failing with one name for both, and with a line that is `NULL`.
+#[test]
+fn schedules_of_oro_of_one_command_have_names_of_their_own_and_what_is_empty_is_left_out() {
+    let s = old_system(ORO);
+    s.database().sql(
+        "INSERT INTO oro_cron_schedule (command, args, args_hash, definition) VALUES
+           ('oro:cron:cleanup-old-records', '[]', MD5('[]'), '0 13 * * *'), ('oro:cron:later', '[]', MD5('[]'), NULL);",
+    );
+    let printed = printed(&s, "oro-schedules.sql");
+    assert!(!printed.contains("NULL"), "{printed}");
+    s.set_jobs(&format!("jobs:\n{printed}"));
+    s.duly(["check"]).stdout_has("4 jobs, 3 of them scheduled").status(0);
+    assert!(
+        printed.contains("  oro:cron:cleanup-old-records:\n")
+            && printed.contains("  oro:cron:cleanup-old-records.3:\n"),
+        "{printed}"
     );
 }
 
@@ -197,8 +354,9 @@ fn the_schedules_of_espocrm_become_definitions() {
 fn pending_jobs_of_espocrm_that_name_a_job_and_a_target_are_carried_over() {
     let s = old_system(ESPO);
     s.set_jobs("jobs:\n  CheckInbox: {command: [echo, CheckInbox, \"--target-id={target_id}\"]}\n");
-    assert_eq!(printed(&s, "espocrm-pending.sql"), "1 jobs carried over\n");
-    assert_eq!(printed(&s, "espocrm-pending.sql"), "0 jobs carried over\n");
+    let stays = "1 pending jobs stay with EspoCRM: they have data or a class, or no job\njob d is Running since 2026-01-01 12:00:00; let it end\n";
+    assert_eq!(printed(&s, "espocrm-pending.sql"), format!("1 jobs carried over\n{stays}"));
+    assert_eq!(printed(&s, "espocrm-pending.sql"), format!("0 jobs carried over\n{stays}"));
     assert_eq!(s.database().value("SELECT GROUP_CONCAT(id ORDER BY id) FROM job WHERE deleted = 0"), "b,c,d");
     s.duly(["run"]).status(0);
     let job = s.json(["show", "1", "--json"]);
@@ -243,8 +401,18 @@ fn jobs_of_djjob_are_run_as_the_objects_that_they_are() {
     s.set_jobs(&format!(
         "jobs:\n  djjob: {{command: [php, run-djjob.php, \"{{target_id}}\"], permanent_exit_codes: [65], env: {{{environment} SHOP_AUTOLOAD: ./autoload.php}}}}\n"
     ));
-    assert_eq!(printed(&s, "djjob.sql"), "3 jobs carried over\n");
-    assert_eq!(printed(&s, "djjob.sql"), "0 jobs carried over\n");
+    for count in [3, 0] {
+        let said = printed(&s, "djjob.sql");
+        assert!(
+            said.starts_with(&format!("{count} jobs carried over\njob 3 is locked by nobody since ")),
+            "{said}"
+        );
+        assert!(
+            said.contains("UPDATE jobs SET locked_at = NULL, locked_by = NULL WHERE id = 3")
+                && said.lines().count() == 2,
+            "{said}"
+        );
+    }
     s.duly(["run"]).stderr_has("failed: its attempt 1 of 10 exited with 65").status(0);
     let done = s.json(["list", "--json", "--state", "success"]);
     assert_eq!((done.as_array().unwrap().len(), done[0]["target_id"].as_str()), (1, Some("1")));

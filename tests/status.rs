@@ -115,7 +115,7 @@ on_every_database! {
         let told = s.json(["status", "--json"]);
         let mut keys: Vec<&str> = told.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
-        let expected = ["clock_difference_seconds", "crontab", "failing", "findings", "hosts", "late", "latency_seconds", "level", "now", "pauses", "queues", "running", "schema", "verdict"];
+        let expected = ["clock_difference_seconds", "crontab", "failing", "findings", "hosts", "late", "latency_seconds", "level", "now", "pauses", "queues", "running", "schema", "tzdata", "verdict"];
         assert_eq!(keys, expected);
         assert_eq!((&told["level"], &told["pauses"][0]["scope"], &told["queues"][0]["pending"]), (&"note".into(), &"job:a".into(), &1.into()));
     }

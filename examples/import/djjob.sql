@@ -11,4 +11,7 @@ SELECT 'djjob', 'djjob', id, CONVERT_TZ(run_at, @@session.time_zone, '+00:00'), 
 FROM jobs WHERE id IN (SELECT id FROM carried) ORDER BY id;
 UPDATE jobs SET locked_at = NOW(), locked_by = 'duly' WHERE id IN (SELECT id FROM carried);
 SELECT CONCAT(COUNT(*), ' jobs carried over') FROM carried;
+SELECT CONCAT('job ', id, ' is locked by ', COALESCE(locked_by, 'nobody'), ' since ', locked_at, ' and stays; if that worker is gone: ',
+    'UPDATE jobs SET locked_at = NULL, locked_by = NULL WHERE id = ', id, '; then run this again')
+FROM jobs WHERE locked_at IS NOT NULL AND failed_at IS NULL AND COALESCE(locked_by, '') <> 'duly' ORDER BY id;
 COMMIT;

@@ -5,8 +5,10 @@ use anyhow::Result;
 use super::Context;
 use super::check_crontab::check_crontab;
 use crate::cli::CheckArgs;
+use crate::config;
 use crate::exit_code::ExitCode;
 use crate::job::{Action, Definition};
+use crate::process::clock::host_time;
 use crate::process::command::CommandLine;
 use crate::render;
 
@@ -20,8 +22,11 @@ pub(super) fn run(context: &Context, args: &CheckArgs) -> Result<ExitCode> {
         if config.definitions.len() == 1 { "job" } else { "jobs" },
         config.database
     ))?;
+    render::answer(&config::tzdata())?;
+    let now = host_time();
     for definition in config.definitions.iter() {
-        if let Some(doubt) = doubt(definition) {
+        let of_schedule = definition.schedule.iter().flat_map(|schedule| schedule.doubts(now));
+        for doubt in of_schedule.chain(doubt(definition)) {
             render::answer(&format!("note: job `{}`: {doubt}", definition.name))?;
         }
     }

@@ -41,6 +41,9 @@ pub(super) fn check_crontab(path: &Path, config: &Config) -> Result<ExitCode> {
     for entry in &parsed.entries {
         if let Some(args) = &entry.duly_args {
             check_line(entry, args, config, &mut problems);
+            let schedule = Schedule::parse(&entry.schedule, Zone::UTC).ok();
+            let doubts = schedule.into_iter().flat_map(|schedule| schedule.doubts(host_time()));
+            notes.extend(doubts.map(|doubt| (entry.line, doubt)));
             notes.extend(missing_program(entry, &parsed).map(|note| (entry.line, note)));
         }
     }

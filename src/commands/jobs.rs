@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::cli::JsonArgs;
 use crate::exit_code::ExitCode;
-use crate::job::Definition;
+use crate::job::{Definition, Schedule, Trigger};
 use crate::render::{self, Style, Table, utc_time};
 use crate::store::{Job, Pause};
 
@@ -26,7 +26,8 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<ExitCode> {
                 .schedule
                 .as_ref()
                 .filter(|_| definition.enabled)
-                .and_then(|schedule| schedule.next_after(now));
+                .and_then(|schedule| schedule.next_start(&definition.name, now))
+                .map(|(start, _)| start);
             (definition, next, latest.get(&definition.name))
         })
     };
@@ -38,7 +39,7 @@ pub(super) fn run(context: &Context, args: &JsonArgs) -> Result<ExitCode> {
     } else {
         let mut table = Table::new(&["NAME", "DESCRIPTION", "SCHEDULE", "NEXT (UTC)", "LAST"]);
         for (definition, next, last) in rows() {
-            table.row(as_row(definition, next, last, pause_of(definition)));
+            table.row(as_row(definition, (next, now), last, pause_of(definition)));
         }
         render::answer(&table.text())?;
     }
@@ -60,6 +61,7 @@ fn as_json(
         "timezone": schedule.map(|schedule| schedule.timezone.name()),
         "enabled": definition.enabled,
         "next_at": render::json::time(next),
+        "jitter": schedule.and_then(Schedule::shown_jitter),
         "queue": definition.queue,
         "dependents": definition.dependents,
         "paused": pause.map(|pause| json!({
@@ -75,16 +77,21 @@ fn as_json(
 
 fn as_row(
     definition: &Definition,
-    next: Option<DateTime<Utc>>,
+    (next, now): (Option<DateTime<Utc>>, DateTime<Utc>),
     last: Option<&Job>,
     pause: Option<&Pause>,
 ) -> [(String, Style); 5] {
     let description = definition.description.as_ref().or(definition.label.as_ref());
-    let schedule = match &definition.schedule {
-        Some(schedule) if definition.enabled => schedule.expression.clone(),
-        Some(schedule) => format!("{} (disabled)", schedule.expression),
-        None => "-".to_owned(),
-    };
+    let schedule = definition.schedule.as_ref().map_or_else(
+        || "-".to_owned(),
+        |schedule| {
+            let jitter =
+                schedule.shown_jitter().map(|jitter| format!(" (jitter {jitter})")).unwrap_or_default();
+            let disabled = if definition.enabled { "" } else { " (disabled)" };
+            format!("{}{jitter}{disabled}", schedule.expression)
+        },
+    );
+    let comes = definition.schedule.as_ref().filter(|_| definition.enabled);
     let (result, style) = last.map_or(("-".to_owned(), Style::Faint), |job| {
         (
             format!("{} {}", job.state, utc_time(job.finished_at.or(job.started_at))),
@@ -97,7 +104,11 @@ fn as_row(
         (schedule, Style::Plain),
         match pause {
             Some(pause) => (format!("paused by {}", pause.paused_by.as_deref().unwrap_or("-")), Style::Bad),
-            None => (utc_time(next), Style::Plain),
+            None => match comes {
+                Some(schedule) if schedule.never_comes(now) => ("never".to_owned(), Style::Bad),
+                Some(schedule) if schedule.trigger == Trigger::Tick => ("each tick".to_owned(), Style::Faint),
+                Some(_) | None => (utc_time(next), Style::Plain),
+            },
         },
         (result, style),
     ]

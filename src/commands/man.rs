@@ -30,11 +30,12 @@ const FILES: [(&str, &str); 3] = [
     ("jobs.db", "The database, beside jobs.yaml, where no other is named."),
 ];
 
-const ENVIRONMENT: [(&str, &str); 6] = [
+const ENVIRONMENT: [(&str, &str); 7] = [
     ("DULY_CONFIG", "The jobs.yaml, unless --config is given."),
     ("DATABASE_URL", "The database, unless --database-url is given."),
     ("DATABASE_URL_FILE", "A file with the database's URL, where DATABASE_URL is not set."),
     ("XDG_RUNTIME_DIR", "The default of runner.state_dir is in it."),
+    ("TZDIR", "The folder of this system's time zones, in place of /usr/share/zoneinfo."),
     ("NO_COLOR", "No colours."),
     ("RUST_LOG", "The log's level, where neither -v nor -q is given."),
 ];

@@ -204,7 +204,11 @@ fn names(out: &mut Exposition, config: &Config, store: &mut Store, now: DateTime
         let enabled = config.definitions.iter().filter(|definition| definition.enabled);
         enabled.filter_map(|definition| Some((definition, definition.schedule.as_ref()?)))
     };
-    out.family("duly_next_occurrence_timestamp_seconds", "gauge", "The next instant of the schedule");
+    out.family(
+        "duly_next_occurrence_timestamp_seconds",
+        "gauge",
+        "The next instant of the schedule, before its jitter",
+    );
     for (definition, schedule) in scheduled().filter(|(_, schedule)| schedule.trigger != Trigger::Tick) {
         if let Some(next) = schedule.next_after(now) {
             out.sample(&[("name", &definition.name)], timestamp(next));

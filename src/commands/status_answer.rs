@@ -195,6 +195,7 @@ pub(super) fn as_json(told: &Told) -> Value {
             "user": line.entry.user,
         })).collect::<Vec<_>>(),
         "schema": told.schema,
+        "tzdata": crate::config::tzdata(),
         "latency_seconds": overview.latency.as_secs_f64(),
         "clock_difference_seconds": overview.clock_difference.as_seconds_f64(),
     })

@@ -19,10 +19,12 @@ mod shell;
 mod shop;
 mod source;
 mod stamp;
+mod tzdata;
 mod validate;
 mod validate_jobs;
 mod values;
 mod web;
+mod zone_hint;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -149,6 +151,12 @@ pub const STARTER: &str = "DULY_STARTER";
 #[must_use]
 pub fn own_job_name() -> Option<String> {
     settings::own_job_name()
+}
+
+/// The database that time zones are read from, such as `tzdata 2026a (system)`.
+#[must_use]
+pub fn tzdata() -> String {
+    tzdata::shown()
 }
 
 /// Whether the person asked for no colours (`$NO_COLOR`).

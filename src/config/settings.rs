@@ -8,6 +8,7 @@
 //! | `XDG_RUNTIME_DIR` | the default of `runner.state_dir` lies in it |
 //! | `DULY_JOB_ID`, `DULY_FENCE` | the job that calls, for `child`, `dependent` and `progress` |
 //! | `DULY_STARTER`, `DULY_JOB_NAME` | the runner and the job of a builtin, which does the work if that runner is its parent |
+//! | `TZDIR` | the folder of this system's time zones, in place of /usr/share/zoneinfo |
 //! | `NO_COLOR` | plain text, if it is set to anything |
 //!
 //! (`RUST_LOG` is read by the library that logs.)
@@ -90,6 +91,12 @@ pub(super) fn own_job_name() -> Option<String> {
     let starter: i32 = variable(super::STARTER)?.parse().ok()?;
     let parent = rustix::process::getppid()?.as_raw_nonzero().get();
     (starter == parent).then(|| variable("DULY_JOB_NAME"))?
+}
+
+/// Where `$TZDIR` says that this system's time zones are.
+pub(super) fn zone_folder() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "the environment is read here")]
+    std::env::var_os("TZDIR").map(PathBuf::from).filter(|folder| folder.is_absolute())
 }
 
 /// Whether `$NO_COLOR` asks for plain text.

@@ -1,9 +1,10 @@
 //! The forms of single values in jobs.yaml: command lines, sizes, shares, time zones and the words of `job`.
 
-use super::nearest::nearest;
 use super::node::Node;
 use super::read::{Read, Reader, number};
+use super::tzdata;
 use super::web::Role;
+use super::zone_hint::unknown_zone;
 use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique, Zone};
 
 /// A command: text is split as a shell splits words, a list is taken as it is. Never empty.
@@ -171,19 +172,7 @@ fn is_identifier(name: &str) -> bool {
 impl Read for Zone {
     fn read(node: Node, reader: &mut Reader<'_>) -> Option<Self> {
         let name = String::read(node, reader)?;
-        reader.ok(Zone::named(&name).ok_or_else(|| unknown_zone(&name)))
-    }
-}
-
-/// `berlin` and `Europe/Berln` both mean `Europe/Berlin`.
-fn unknown_zone(name: &str) -> String {
-    let city = format!("/{}", name.to_lowercase());
-    let names = Zone::names();
-    let zones = || names.iter().map(String::as_str);
-    let guess = zones().find(|zone| zone.to_lowercase().ends_with(&city)).or_else(|| nearest(name, zones()));
-    match guess {
-        Some(guess) => format!("`{name}` is not a time zone; did you mean `{guess}`?"),
-        None => format!("`{name}` is not a time zone; expected one such as UTC or Europe/Berlin"),
+        reader.ok(tzdata::zone(&name).ok_or_else(|| unknown_zone(&name, &Zone::names())))
     }
 }
 
@@ -211,13 +200,5 @@ mod tests {
         {
             assert!(parse_size(bad).unwrap_err().contains("64 KiB"), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_zone_is_guessed_by_its_city_and_by_likeness() {
-        for name in ["berlin", "Europe/Berln", "europe/berlin"] {
-            assert!(unknown_zone(name).contains("did you mean `Europe/Berlin`"), "{}", unknown_zone(name));
-        }
-        assert!(unknown_zone("Q").contains("expected one such as"));
     }
 }

@@ -11,14 +11,37 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 ///
 /// A sentence that says what was found and what is expected.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let explain = || {
-        format!("`{text}` is not a length of time; expected one such as 90s, 1 min, 7 days or 1 day 2 hours")
-    };
-    let length = humantime::parse_duration(text.trim()).map_err(|_not_a_length| explain())?;
+    if let Some(count) = count_of_capital_m(text) {
+        return Err(format!(
+            "`{count}M` in `{text}` may mean minutes or months; write `{count}m` for minutes, `{count} months` for months"
+        ));
+    }
+    let length = humantime::parse_duration(text.trim()).map_err(|_not_a_length| {
+        let small = text.trim().to_lowercase();
+        match humantime::parse_duration(&small) {
+            Ok(_) if small != text.trim() => format!("`{text}` is not a length of time; write `{small}`"),
+            _ => format!(
+                "`{text}` is not a length of time; expected one such as 90s, 1 min, 7 days or 1 day 2 hours"
+            ),
+        }
+    })?;
     if length > LONGEST {
         return Err(format!("`{text}` is longer than a hundred years"));
     }
     Ok(length)
+}
+
+/// The number before a unit that is a capital M alone: the library reads it as months, and people also write it for minutes.
+fn count_of_capital_m(text: &str) -> Option<&str> {
+    let at = text.match_indices('M').map(|(at, _)| at).find(|at| {
+        let is_letter = |c: char| c.is_alphabetic();
+        !text[..*at].ends_with(is_letter) && !text[at + 1..].starts_with(is_letter)
+    })?;
+    let before = text[..at].trim_end();
+    let start = before
+        .rfind(|c: char| !c.is_ascii_digit() && c != '.')
+        .map_or(0, |last| last + before[last..].chars().next().map_or(0, char::len_utf8));
+    Some(&before[start..]).filter(|count| !count.is_empty())
 }
 
 /// Shows a length for people, with at most two units: `1h 5m`, `3.2s`, `45ms`.
@@ -69,6 +92,33 @@ mod tests {
         }
         assert!(parse("7").unwrap_err().contains("7 days"));
         assert!(parse("200 years").unwrap_err().contains("hundred"));
+    }
+
+    /// Seen failing with a capital M read as months.
+    #[test]
+    fn a_capital_m_is_refused_as_it_may_be_minutes_or_months() {
+        for (bad, count) in
+            [("5M", "5"), ("1h 5M", "5"), (" 90 M", "90"), ("1d5M", "5"), ("5M 10s", "5"), ("1.5M", "1.5")]
+        {
+            let message = parse(bad).unwrap_err();
+            let meant = format!("write `{count}m` for minutes, `{count} months` for months");
+            assert!(message.contains(&meant), "{bad}: {message}");
+        }
+        assert_eq!(parse("5 months"), Ok(Duration::from_secs(5 * 2_630_016)));
+        assert!(parse("M").unwrap_err().contains("7 days"));
+    }
+
+    #[test]
+    fn units_in_capitals_are_refused_with_the_small_ones() {
+        for (bad, meant) in [
+            ("5H", "write `5h`"),
+            ("10 MIN", "write `10 min`"),
+            ("7 Days", "write `7 days`"),
+            ("30S", "write `30s`"),
+        ] {
+            let message = parse(bad).unwrap_err();
+            assert!(message.contains(meant), "{bad}: {message}");
+        }
     }
 
     proptest! {

@@ -10,8 +10,7 @@ use croner::Cron;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 
-/// The least and the most of each field: seconds, minutes, hours, days, months, weekdays.
-const BOUNDS: [(u8, u8); 6] = [(0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
+use super::field::FIELDS;
 
 /// A cron expression that can be read.
 #[derive(Debug, Clone)]
@@ -91,13 +90,15 @@ fn take_apart(text: &str) -> Result<Cron, CronError> {
 fn is_plain(text: &str) -> bool {
     let fields: Vec<&str> = text.split(' ').collect();
     let bounds = match fields.len() {
-        5 => &BOUNDS[1..],
-        6 => &BOUNDS[..],
+        5 => &FIELDS[1..],
+        6 => &FIELDS[..],
         _ => return false,
     };
     fields.iter().zip(bounds).all(|(field, bounds)| {
         let is_list = field.contains(',');
-        field.split(',').all(|part| is_plain_part(part, *bounds) && !(is_list && part.starts_with('*')))
+        field.split(',').all(|part| {
+            is_plain_part(part, (bounds.least, bounds.most)) && !(is_list && part.starts_with('*'))
+        })
     })
 }
 

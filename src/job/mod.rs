@@ -14,8 +14,10 @@
 pub mod address;
 mod builtin;
 mod definition;
+mod doubts;
 pub mod duration;
 mod expression;
+mod field;
 pub mod health;
 mod host;
 pub mod instant;

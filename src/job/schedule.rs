@@ -11,7 +11,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::expression::Expression;
-use super::{Zone, fnv1a};
+use super::field::fields;
+use super::{Zone, duration, fnv1a};
 
 /// Bytes of a signature at most, as the column has them.
 const SIGNATURE: usize = 300;
@@ -179,6 +180,20 @@ impl Schedule {
         Duration::from_millis(u64::try_from(spread).unwrap_or(0))
     }
 
+    /// How long starts are spread over, if they are: as [`duration::parse`] reads it.
+    #[must_use]
+    pub fn shown_jitter(&self) -> Option<String> {
+        (!self.jitter.is_zero()).then(|| duration::exact(self.jitter))
+    }
+
+    /// The first start after `instant` of a job of the definition `name`, and the occurrence that it is of.
+    #[must_use]
+    pub fn next_start(&self, name: &str, instant: DateTime<Utc>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        let delay = self.delay_of(name);
+        let occurrence = self.next_after(instant - delay)?;
+        Some((occurrence + delay, occurrence))
+    }
+
     /// The latest occurrence at or before `now`.
     pub(super) fn latest_up_to(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let Trigger::Cron(expression) = &self.trigger else { return None };
@@ -219,33 +234,28 @@ fn problem(expression: &str, told: &str) -> String {
     if !(5..=6).contains(&fields) {
         return format!("it has {fields} field{}", if fields == 1 { "" } else { "s" });
     }
-    if let Some((place, found, expected)) = wrong_field(expression) {
-        return format!("its {place} `{found}` is none; expected {expected}");
+    if let Some(wrong) = wrong_field(expression) {
+        return wrong;
     }
     let own = told.rsplit_once("error: ").map_or(told, |(_, own)| own).trim_end_matches('.');
     let mut letters = own.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// The fields, and what may be in each.
-const FIELDS: [(&str, &str); 6] = [
-    ("second", "0 to 59"),
-    ("minute", "0 to 59"),
-    ("hour", "0 to 23"),
-    ("day of the month", "1 to 31, or L, or 15W"),
-    ("month", "1 to 12, or JAN to DEC"),
-    ("weekday", "0 to 7 (0 and 7 are Sunday), or SUN to SAT"),
-];
-
-/// The first field that would not do either if all others were `*`: what it is, what it says, what may be in it.
-fn wrong_field(expression: &str) -> Option<(&'static str, &str, &'static str)> {
-    let fields: Vec<&str> = expression.split_whitespace().collect();
-    let places = &FIELDS[FIELDS.len().checked_sub(fields.len())?..];
-    fields.iter().zip(places).enumerate().find_map(|(at, (found, (place, expected)))| {
-        let mut alone = vec!["*"; fields.len()];
-        alone[at] = found;
-        Expression::parse(&alone.join(" ")).is_err().then_some((*place, *found, *expected))
-    })
+/// What is wrong with the first field that would not do either if all others were `*`.
+fn wrong_field(expression: &str) -> Option<String> {
+    let all = fields(expression);
+    let does = |at: usize, text: &str| {
+        let mut alone = vec!["*"; all.len()];
+        alone[at] = text;
+        Expression::parse(&alone.join(" ")).is_ok()
+    };
+    let (at, (field, found)) = all.iter().enumerate().find(|(at, (_, found))| !does(*at, found))?;
+    let expected = match field.meant_by(found).filter(|meant| does(at, meant)) {
+        Some(meant) => format!("write `{meant}` if that is meant"),
+        None => format!("expected {}", field.expected),
+    };
+    Some(format!("its {} `{found}` is none; {expected}", field.place))
 }
 
 #[cfg(test)]
@@ -292,6 +302,30 @@ mod tests {
         for bad in ["", "* * * *", "61 * * * *", "* * * * * * *", "@dayly", "a b c d e", "*/0 * * * *"] {
             let message = Schedule::parse(bad, Zone::UTC).unwrap_err().to_string();
             assert!(message.contains("5 fields"), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_refused_is_told_in_the_form_that_may_be_meant() {
+        for (bad, meant) in [
+            ("3/10 * * * *", "`3/10` is none; write `3-59/10` if that is meant"),
+            ("3/10 * * * * *", "its second `3/10` is none; write `3-59/10`"),
+            ("0 2/6 * * *", "its hour `2/6` is none; write `2-23/6`"),
+            ("0 0 2/7 * *", "write `2-31/7`"),
+            ("0 0 1 2/3 *", "write `2-12/3`"),
+            ("0 0 1 feb/3 *", "write `feb-DEC/3`"),
+            ("0 0 * * 1/2", "write `1-6/2`"),
+            ("0 0 * * MON/2", "write `MON-SAT/2`"),
+            ("0,3/10 * * * *", "write `0,3-59/10`"),
+            ("/10 * * * *", "write `*/10`"),
+            ("0 22-2 * * *", "write `22-23,0-2`"),
+            ("0 0 * * FRI-MON", "write `FRI-SAT,SUN-MON`"),
+            ("0 22-0 * * *", "write `22-23,0`"),
+            ("70/10 * * * *", "`70/10` is none; expected 0 to 59"),
+            ("3/0 * * * *", "`3/0` is none; expected 0 to 59"),
+        ] {
+            let message = Schedule::parse(bad, Zone::UTC).unwrap_err().to_string();
+            assert!(message.contains(meant), "{bad}: {message}");
         }
     }
 
@@ -407,6 +441,25 @@ mod tests {
         assert_eq!(schedule.delay_of("nightly"), schedule.delay_of("nightly"));
         assert_ne!(schedule.delay_of("nightly"), schedule.delay_of("weekly"));
         assert!(schedule.delay_of("nightly") < schedule.jitter);
+    }
+
+    #[test]
+    fn a_start_is_as_much_later_than_its_occurrence_as_the_jitter_says() {
+        let mut schedule = utc("0 * * * *");
+        assert_eq!(
+            schedule.next_start("a", at("2026-01-01T00:00:00Z")),
+            Some((at("2026-01-01T01:00:00Z"), at("2026-01-01T01:00:00Z")))
+        );
+        schedule.jitter = Duration::from_secs(1800);
+        let delay = schedule.delay_of("a");
+        assert!(delay > Duration::from_secs(1));
+        // Between an occurrence and its start, that start is what comes next.
+        let due = at("2026-01-01T01:00:00Z");
+        for now in [due - TimeDelta::minutes(1), due, due + TimeDelta::seconds(1)] {
+            assert_eq!(schedule.next_start("a", now), Some((due + delay, due)), "{now}");
+        }
+        let later = due + TimeDelta::hours(1);
+        assert_eq!(schedule.next_start("a", due + delay), Some((later + delay, later)));
     }
 
     proptest! {

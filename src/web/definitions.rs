@@ -66,11 +66,10 @@ fn row(
     pauses: &[Pause],
     strip: &[Job],
 ) -> Markup {
-    let next = definition
-        .schedule
-        .as_ref()
-        .filter(|_| definition.enabled)
-        .and_then(|schedule| schedule.next_after(now));
+    let enabled = definition.schedule.as_ref().filter(|_| definition.enabled);
+    let next =
+        enabled.and_then(|schedule| schedule.next_start(&definition.name, now)).map(|(start, _)| start);
+    let never = enabled.is_some_and(|schedule| schedule.never_comes(now));
     let pause = pauses.iter().find(|pause| pause.holds(&definition.name, &definition.queue));
     let last = strip.iter().find(|job| job.duration_ms.is_some());
     html! {
@@ -81,7 +80,7 @@ fn row(
                 @if let Some(pause) = pause { (paused(pause)) }
             }
             td data-label="Schedule" { (schedule(definition)) }
-            td data-label="Next" { @if next.is_some() { (time_and_distance(next, now)) } @else { span.faint { "–" } } }
+            td data-label="Next" { @if next.is_some() { (time_and_distance(next, now)) } @else if never { "never" } @else { span.faint { "–" } } }
             td data-label="Last results" { (results(strip)) }
             td.number data-label="Duration" { (took(last.and_then(|job| job.duration_ms))) }
             td.actions {
@@ -98,6 +97,7 @@ pub(super) fn schedule(definition: &Definition) -> Markup {
             Some(schedule) => {
                 @if let Some(words) = words(schedule) { (words) span.sub { code { (schedule.expression) } " " (schedule.timezone.name()) } }
                 @else { code { (schedule.expression) } span.sub { (schedule.timezone.name()) } }
+                @if let Some(jitter) = schedule.shown_jitter() { span.sub { "jitter " (jitter) } }
                 @if !definition.enabled { " " span.tag { "disabled" } }
             },
             None => span.faint { "on request" },

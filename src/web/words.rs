@@ -41,7 +41,7 @@ pub(super) fn words(schedule: &Schedule) -> Option<String> {
             })
         }
         [second, "*", "*", "*", "*", "*"] => match second.strip_prefix("*/") {
-            Some(step) => Some(format!("every {} seconds", number(step)?)),
+            Some(step) => Some(format!("every {} seconds", even(step, 60)?)),
             None if *second == "*" => Some("every second".to_owned()),
             None => Some(format!("every minute at second {}", number(second)?)),
         },
@@ -54,17 +54,17 @@ fn times(minute: &str, hour: &str) -> Option<(String, bool)> {
     let all_day = |text: String| Some((text, false));
     match (minute, minute.strip_prefix("*/"), hour, hour.strip_prefix("*/")) {
         ("*", _, "*", _) => all_day("every minute".to_owned()),
-        (_, Some(step), "*", _) => all_day(format!("every {} minutes", number(step)?)),
+        (_, Some(step), "*", _) => all_day(format!("every {} minutes", even(step, 60)?)),
         (_, None, "*", _) if number(minute) == Some(0) => all_day("every hour, on the hour".to_owned()),
         (_, None, "*", _) => all_day(format!("every hour at {} past", minutes(minute)?)),
         (_, None, _, Some(step)) => {
-            all_day(format!("every {} hours at minute {}", number(step)?, number(minute)?))
+            all_day(format!("every {} hours at minute {}", even(step, 24)?, number(minute)?))
         }
         (_, Some(step), _, None) => {
             let (from, to) = hour.split_once('-')?;
             all_day(format!(
                 "every {} minutes from {:02}:00 to {:02}:59",
-                number(step)?,
+                even(step, 60)?,
                 number(from)?,
                 number(to)?
             ))
@@ -124,6 +124,11 @@ fn day_name(day: &str) -> Option<&'static str> {
     by_word.copied().or_else(|| DAYS.get(usize::from(number(day)?) % 7).copied())
 }
 
+/// A step that comes as often as it says: steps start anew with each of the `whole`.
+fn even(step: &str, whole: u8) -> Option<u8> {
+    number(step).filter(|step| *step > 0 && *step < whole && whole.is_multiple_of(*step))
+}
+
 fn number(text: &str) -> Option<u8> {
     let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_plain)
@@ -168,6 +173,14 @@ mod tests {
                 Some(said),
                 "{expression}"
             );
+        }
+    }
+
+    /// Seen failing with any step taken for what it says.
+    #[test]
+    fn a_step_that_does_not_come_so_often_is_left_to_its_expression() {
+        for expression in ["*/90 * * * *", "*/45 * * * *", "0 */24 * * *", "0 */5 * * *", "*/60 * * * * *"] {
+            assert_eq!(words(&Schedule::parse(expression, Zone::UTC).unwrap()), None, "{expression}");
         }
     }
 
