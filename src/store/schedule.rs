@@ -396,24 +396,25 @@ impl Store {
         last: Option<i64>,
         has_targets: bool,
     ) -> Result<HashMap<Option<Target>, Vec<OpenJob>>, StoreError> {
-        let among = if has_targets {
-            "name = ? AND target_id IS NOT NULL".to_owned()
-        } else {
+        let select = |from: &str, which: &str| {
             format!(
-                "(id = ? OR id IN (SELECT id FROM (SELECT id FROM duly_job WHERE name = ? ORDER BY id DESC LIMIT {NEWEST}) AS newest)) \
-                 AND target_id IS NULL"
+                "SELECT j.id, j.scheduled_for, j.target_type, j.target_id FROM {from} WHERE {which} \
+                 AND j.scheduled_for IS NOT NULL AND j.state IN {OPEN}"
             )
         };
-        let query = format!(
-            "SELECT id, scheduled_for, target_type, target_id FROM duly_job WHERE {among} AND scheduled_for IS NOT NULL \
-             AND state IN {OPEN} ORDER BY id"
-        );
-        let mut sql = Sql::new(query);
-        if !has_targets {
-            sql = sql.bind(last.unwrap_or(0));
-        }
+        let sql = if has_targets {
+            let query = select("duly_job j", "j.name = ? AND j.target_id IS NOT NULL");
+            Sql::new(format!("{query} ORDER BY id")).bind(name)
+        } else {
+            let newest = format!(
+                "(SELECT id FROM duly_job WHERE name = ? ORDER BY id DESC LIMIT {NEWEST}) AS newest JOIN duly_job j ON j.id = newest.id"
+            );
+            let newest = select(&newest, "j.target_id IS NULL");
+            let last_one = select("duly_job j", "j.id = ? AND j.target_id IS NULL");
+            Sql::new(format!("{newest} UNION {last_one} ORDER BY id")).bind(name).bind(last.unwrap_or(0))
+        };
         let mut open: HashMap<Option<Target>, Vec<OpenJob>> = HashMap::new();
-        for row in self.rows::<OpenRow>(&sql.bind(name))? {
+        for row in self.rows::<OpenRow>(&sql)? {
             let job = OpenJob { id: row.id, scheduled_for: row.scheduled_for.and_utc() };
             open.entry(row.target_type.zip(row.target_id)).or_default().push(job);
         }

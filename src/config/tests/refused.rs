@@ -31,6 +31,29 @@ fn every_problem_is_reported_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn keys_that_contradict_each_other_are_told() {
+    for (keys, expected) in [
+        (
+            "schedule: '* * * * *', unique: true, overlap: queue",
+            "overlap: `queue` puts a job in while another has not ended, and `unique` refuses it; remove one of the two",
+        ),
+        (
+            "schedule: '* * * * *', unique: args, overlap: replace",
+            "overlap: `replace` puts a job in while another has not ended, and `unique` refuses it; remove one of the two",
+        ),
+        (
+            "permanent_exit_codes: [65, 75], later_exit_codes: [75]",
+            "later_exit_codes: 75 is among permanent_exit_codes too; keep it in one of them",
+        ),
+    ] {
+        let yaml = format!("jobs:\n  a: {{command: x, {keys}}}\n");
+        assert_problems(&yaml, &[&format!("jobs.yaml:2: jobs.a.{expected}")]);
+    }
+    // Nothing is said about overlap, so `unique` decides.
+    valid("jobs:\n  a: {command: x, schedule: '* * * * *', unique: true, catch_up: all}\n");
+}
+
+#[test]
 fn a_wrong_value_is_named_with_what_is_expected() {
     for (key, expected) in [
         ("schedule: 61 * * * *", ": `61 * * * *` is not a cron expression: "),
