@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::{Identity, kept, rescue, schedule};
 use crate::config::Config;
 use crate::job::{Declares, fnv1a};
-use crate::store::{Probe, Store, StoreError};
+use crate::store::{Probe, Serves, Store, StoreError};
 
 /// How old this host's recorded tick may be before it is written again.
 const RECORD: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
@@ -130,7 +130,9 @@ impl Tick {
             let recorded = recorded.and_then(|()| self.store.record_tick(&self.key, &digest));
             self.note(recorded.context("cannot record this tick"));
             if probe.has_pending {
-                let aged = self.store.age().context("cannot let waiting jobs age");
+                let is_declared = |name: &str| config.definition(name).is_some();
+                let serves = Serves { queues: &self.options.queues, is_declared: &is_declared };
+                let aged = self.store.age(&self.key, serves).context("cannot let waiting jobs age");
                 self.note(aged);
             }
         }
