@@ -1,6 +1,6 @@
 //! What a tick does besides executing: rescue, adopt, schedule, settle, promote, each only where the probe says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::{Identity, kept, rescue, schedule};
 use crate::config::Config;
 use crate::job::{Declares, fnv1a};
-use crate::store::{Probe, Serves, Store, StoreError};
+use crate::store::{Probe, ScheduleRow, Serves, Store, StoreError};
 
 /// How old this host's recorded tick may be before it is written again.
 const RECORD: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
@@ -49,6 +49,8 @@ pub(super) struct Tick {
     pub(super) began: Instant,
     /// Names already complained about.
     pub(super) undeclared: BTreeSet<String>,
+    /// Schedules that are due, whose targets are to be asked for.
+    pub(super) to_ask: VecDeque<ScheduleRow>,
     /// The first step that failed.
     pub(super) trouble: Option<anyhow::Error>,
 }
@@ -91,7 +93,8 @@ impl Tick {
         // A schedule that was introduced just now may be due at once (`@tick`).
         let mut has_made = false;
         if probe.has_due || has_other_schedules {
-            let made = schedule::make_due(&mut self.store, &config, &self.folder, probe.now, is_beginning);
+            let made =
+                schedule::make_due(&mut self.store, &config, &mut self.to_ask, probe.now, is_beginning);
             has_made = self.note(made).unwrap_or(false);
             is_startable |= has_made;
         }

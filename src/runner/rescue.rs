@@ -12,6 +12,7 @@ use super::kept;
 use super::worker::stored;
 use crate::config::Config;
 use crate::job::{Outcome, Verdict, verdict};
+use crate::process::ask::remove_left;
 use crate::process::capture::salvage;
 use crate::process::ledger::{
     DeadRunner, dead_runners, kill_execution, output_files, output_path, remove_unfinished,
@@ -54,6 +55,7 @@ pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path) -> Resu
 /// others had taken its jobs back.
 pub(super) fn sweep(store: &mut Store, folder: &Path) -> Result<()> {
     remove_unfinished(folder);
+    remove_left(folder);
     let there = output_files(folder);
     if there.is_empty() {
         return Ok(());

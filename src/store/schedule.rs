@@ -6,14 +6,13 @@
 //! set back or restored from a backup.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};
 
-use super::enqueue::{Declared, NewJob, Start, micros};
+use super::enqueue::{Declared, NewJob, Start};
 use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
@@ -154,6 +153,10 @@ impl Store {
             );
             let rows: Vec<Row> = tx.rows(&Sql::new(query).bind(&definition.name))?;
             let Some(row) = rows.into_iter().next().map(ScheduleRow::from) else { return Ok(Made::default()) };
+            // Another host may have begun it anew with other instants.
+            if row.signature != schedule.signature() {
+                return Ok(Made::default());
+            }
             // The mark stays: when the pause is over, what was missed is made up for as `catch_up` says.
             let pauses = tx.pauses_at_the_gate()?;
             if pauses.iter().any(|pause| pause.holds(&definition.name, &definition.queue)) {
@@ -190,14 +193,17 @@ impl Store {
         Ok(made)
     }
 
-    /// Puts the next look at a name off, which no host that looks declares with these instants.
-    pub fn look_later(&mut self, row: &ScheduleRow, wait: Duration) -> Result<(), StoreError> {
+    /// Moves the next look at a name to `at`, if nobody has moved it since `row` was read, or it is due again; returns whether
+    /// that is so. Of those who have read that it is due, one only moves it into the future.
+    pub fn look_later(&mut self, row: &ScheduleRow, at: DateTime<Utc>) -> Result<bool, StoreError> {
         let update = format!(
-            "UPDATE duly_schedule SET next_at = {} WHERE name = ? AND signature = ? AND mark_at = ?",
-            self.now_plus()
+            "UPDATE duly_schedule SET next_at = ? WHERE name = ? AND signature = ? AND mark_at <= ? \
+             AND (next_at = ? OR next_at <= {})",
+            self.now()
         );
-        let sql = Sql::new(update).bind(micros(wait)).bind(&row.name).bind(&row.signature).bind(row.mark);
-        self.unit(|tx| tx.execute(&sql)).map(drop)
+        let sql =
+            Sql::new(update).bind(at).bind(&row.name).bind(&row.signature).bind(row.mark).bind(row.next);
+        Ok(self.unit(|tx| tx.execute(&sql))? > 0)
     }
 
     fn make_one(
