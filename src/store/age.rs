@@ -114,21 +114,37 @@ impl Store {
     }
 
     /// Jobs that have been startable for long, from a place on, as far as one pass looks. Locks nothing.
+    ///
+    /// Those of the same instant are asked for apart: so each query is one stretch of the index, however many there are.
     fn long_startable(&mut self, from: Option<&Place>) -> Result<Vec<Waiting>, StoreError> {
+        let Some(place) = from else { return self.stretch_of("", |sql| sql, WINDOW) };
+        let same = |sql: Sql| sql.bind(&place.at).bind(place.id);
+        let mut found = self.stretch_of(" AND run_at = ? AND id > ?", same, WINDOW)?;
+        if found.len() < WINDOW {
+            found.extend(self.stretch_of(
+                " AND run_at > ?",
+                |sql| sql.bind(&place.at),
+                WINDOW - found.len(),
+            )?);
+        }
+        Ok(found)
+    }
+
+    fn stretch_of(
+        &mut self,
+        condition: &str,
+        bound: impl FnOnce(Sql) -> Sql,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, StoreError> {
         let long_ago = self.now_plus();
-        let after = if from.is_some() { " AND (run_at > ? OR (run_at = ? AND id > ?))" } else { "" };
         let query = format!(
             "SELECT id, {} AS at, name, queue, CASE WHEN priority_order > {FLOOR} AND (noted_at IS NULL OR noted_at <= {long_ago}) \
-             THEN 1 ELSE 0 END AS may_move FROM duly_job WHERE state = 'pending' AND run_at <= {long_ago}{after} \
-             ORDER BY run_at, id LIMIT {WINDOW}",
+             THEN 1 ELSE 0 END AS may_move FROM duly_job WHERE state = 'pending' AND run_at <= {long_ago}{condition} \
+             ORDER BY run_at, id LIMIT {limit}",
             self.as_text("run_at")
         );
         let before = -micros(AGEING);
-        let sql = Sql::new(query).bind(before).bind(before);
-        match from {
-            Some(place) => self.rows(&sql.bind(&place.at).bind(&place.at).bind(place.id)),
-            None => self.rows(&sql),
-        }
+        self.rows(&bound(Sql::new(query).bind(before).bind(before)))
     }
 
     /// Part of a unit.
