@@ -5,6 +5,7 @@
     reason = "tests start programs, read the environment and look at the clock"
 )]
 
+mod age;
 mod architecture;
 mod cancel_retry;
 mod check;

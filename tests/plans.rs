@@ -26,13 +26,16 @@ const FILL: &str = "INSERT INTO duly_job (name, params, state, queue, priority, 
      INSERT INTO duly_dependency (job_id, prerequisite_id) SELECT w.id, d.id FROM duly_job w JOIN duly_job d \
      ON d.name = w.name AND d.state = 'delayed' AND d.id < w.id AND d.id > w.id - 300 WHERE w.state = 'waiting'";
 
-/// Jobs to adopt, to promote and to rescue, and a schedule that is due.
+/// Jobs to adopt, to promote and to rescue, one that has waited for long, and a schedule that is due.
 const DUE: &str = "INSERT INTO duly_job (name, params) VALUES ('hello', '[\"from the shop\"]'); \
      INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at) \
      VALUES ('hello', '[\"delayed\"]', 'delayed', 'default', 0, 0, UTC_TIMESTAMP(6)); \
      INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at, attempts, max_attempts, fence, owner, host, lease_until, started_at) \
      VALUES ('hello', '[\"expired\"]', 'running', 'default', 0, 0, UTC_TIMESTAMP(6), 1, 3, 1, 'gone', 'gone', \
      UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6) - INTERVAL 1 DAY); \
+     INSERT INTO duly_job (name, params, state, queue, priority, priority_order, run_at) \
+     VALUES ('after', '[]', 'pending', 'default', 0, 0, UTC_TIMESTAMP(6) - INTERVAL 1 HOUR); \
+     UPDATE duly_runner SET last_tick_at = last_tick_at - INTERVAL 1 HOUR; \
      UPDATE duly_schedule SET mark_at = mark_at - INTERVAL 2 HOUR, next_at = next_at - INTERVAL 2 HOUR; \
      ANALYZE TABLE duly_job, duly_attempt, duly_output, duly_dependency";
 
@@ -49,6 +52,9 @@ fn every_statement_of_a_tick_is_served_by_an_index_of_its_own() {
     s.duly(["run"]).status(0);
     s.database().sql(FILL);
     s.database().sql(DUE);
+    // A place among the jobs that wait, from which the tick goes on.
+    let host = duly::job::fnv1a(s.database().value("SELECT host FROM duly_runner").as_bytes());
+    s.database().sql(&format!("INSERT INTO duly_metric (metric, name, label, total, at) VALUES ('aged', '{host:016x}', '', 1, '2020-01-01')"));
     let (explained, faults) = explained(&s, || {
         s.duly(["run"]).stderr_has("was orphaned").status(0);
     });
@@ -56,6 +62,7 @@ fn every_statement_of_a_tick_is_served_by_an_index_of_its_own() {
         s.database().value("SELECT COUNT(*) FROM duly_job WHERE name = 'hello' AND state = 'success'"),
         "3"
     );
+    assert_eq!(s.database().value("SELECT MIN(priority_order) FROM duly_job WHERE name = 'after'"), "-10");
     assert!(explained > 20, "only {explained} statements were logged");
     assert!(faults.is_empty(), "of {explained}:\n{}", faults.join("\n"));
 }

@@ -22,7 +22,10 @@ use super::stop::{Stat, all_processes, group_members, signal_group};
 const LINE: usize = 96;
 
 /// How old, in seconds, a file that is being made may be; it takes no longer than to write it.
-const UNFINISHED: i64 = 60;
+pub(super) const UNFINISHED: i64 = 60;
+
+/// The variable that tells a command which lists targets, and what it starts, which runner asks.
+pub(super) const LISTER: &str = "DULY_LISTER";
 
 /// How far the kernel's start time of a process may be from the one noted down.
 const SAME_START: Duration = Duration::from_millis(500);
@@ -159,8 +162,15 @@ fn parse(line: &str) -> Option<Entry> {
 impl DeadRunner {
     /// Kills what is left of its process groups, and waits until they are gone.
     pub fn kill_groups(&self) {
-        for entry in self.entries.iter().filter(|_| self.is_this_boot) {
+        if !self.is_this_boot {
+            return;
+        }
+        for entry in &self.entries {
             kill_if_same(&self.owner, entry);
+        }
+        // The command itself has ended with its runner; what it had started need not have.
+        for group in groups_with(&[format!("{LISTER}={}", self.owner)]) {
+            kill_group(group, "a command that listed targets");
         }
     }
 
@@ -239,17 +249,20 @@ fn kill_if_same(owner: &str, entry: &Entry) {
     });
     let groups = if is_leader_ours { vec![entry.group] } else { groups_of(owner, entry) };
     for group in groups {
-        let Some(pid) = Pid::from_raw(group).filter(|_| group_members(group).next().is_some()) else {
-            continue;
-        };
-        log::warn!("ending process group {group} that job {} had left behind", entry.job);
-        signal_group(pid, Signal::KILL);
-        for _ in 0..100 {
-            if group_members(group).next().is_none() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        kill_group(group, &format!("job {}", entry.job));
+    }
+}
+
+/// Kills a process group that `what` has left behind, and waits until it is gone.
+fn kill_group(group: i32, what: &str) {
+    let Some(pid) = Pid::from_raw(group).filter(|_| group_members(group).next().is_some()) else { return };
+    log::warn!("ending process group {group} that {what} had left behind");
+    signal_group(pid, Signal::KILL);
+    for _ in 0..100 {
+        if group_members(group).next().is_none() {
+            break;
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -261,6 +274,11 @@ fn groups_of(owner: &str, entry: &Entry) -> Vec<i32> {
         format!("DULY_JOB_ID={}", entry.job),
         format!("DULY_FENCE={}", entry.fence),
     ];
+    groups_with(&wanted)
+}
+
+/// The groups of the processes that have all of these in their environment.
+fn groups_with(wanted: &[String]) -> Vec<i32> {
     let mut groups: Vec<i32> = all_processes()
         .filter(|pid| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

@@ -35,6 +35,7 @@ impl Drain {
         }
         if wanted > 0 && self.tick.is_outdated() {
             self.hand_back.extend(self.queue.take_back(Duration::ZERO));
+            self.listers.stop_all(false);
         } else if wanted > 0 {
             let begun = Instant::now();
             let got = self.claim_from_queues(wanted)?;

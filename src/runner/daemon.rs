@@ -7,7 +7,8 @@
 //! Where the program was replaced, by an upgrade say, ticks are of the new one at once, and the daemon becomes it as soon as
 //! no tick is under way: no job is stopped for it.
 //!
-//! A jobs.yaml that cannot be used starts nothing, and is told: at once when it was changed, then every ten minutes.
+//! A jobs.yaml that cannot be used starts nothing, and is told: at once when it was changed, then every ten minutes. So are
+//! ticks that do not end: those that execute are as many as the host has slots at most, and some more may live beside them.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -20,8 +21,8 @@ use crate::process::program::ProgramFile;
 use crate::process::signals::on_stop_signal;
 use crate::process::ticks::{TickEnd, TickProcess};
 
-/// Ticks alive at once, at most. Those that have nothing to do end at once, and those that execute hold a slot of the host
-/// each; more than this are some that hang.
+/// Ticks alive at once, at most, beside those that execute. Of these each holds a slot of the host; those that have nothing
+/// to do end at once; more than this are some that hang.
 const MOST: usize = 64;
 
 /// How often ticks that live are looked at.
@@ -51,11 +52,19 @@ pub struct Orders {
 struct Daemon {
     orders: Orders,
     file: ProgramFile,
-    ticks: Vec<TickProcess>,
+    ticks: Vec<Alive>,
     told: Option<(String, Instant)>,
-    is_crowded: bool,
+    /// When it was told last that ticks do not end, if they don't.
+    crowded: Option<Instant>,
     status: String,
     watchdog: Option<(Duration, Instant)>,
+}
+
+/// A tick that has not ended.
+struct Alive {
+    process: TickProcess,
+    /// Slots that the host had when it was started.
+    slots: usize,
 }
 
 /// Ticks until SIGTERM or SIGINT, whose number is given once all ticks have ended.
@@ -79,7 +88,7 @@ pub fn run(orders: Orders) -> Result<i32> {
         file,
         ticks: Vec::new(),
         told: None,
-        is_crowded: false,
+        crowded: None,
         status: String::new(),
         watchdog,
     };
@@ -108,7 +117,7 @@ impl Daemon {
                     next += self.orders.interval;
                 }
             }
-            if stopping.is_none() && self.told.is_none() {
+            if stopping.is_none() && self.told.is_none() && self.crowded.is_none() {
                 self.say_how_many();
             }
             self.show_life();
@@ -125,7 +134,7 @@ impl Daemon {
     /// Passes a signal on to the ticks, after which there are no more.
     fn stop(&mut self, signal: i32, stopping: &mut Option<i32>) {
         log::info!("signal {signal}: {} ticks are told to stop", self.ticks.len());
-        self.ticks.iter().for_each(|tick| tick.signal(signal));
+        self.ticks.iter().for_each(|tick| tick.process.signal(signal));
         if stopping.replace(stopping.unwrap_or(signal)).is_none() {
             notify(&[NotifyState::Stopping]);
             self.say(format!("stopping, {} ticks have not ended", self.ticks.len()));
@@ -143,26 +152,46 @@ impl Daemon {
 
     fn tick(&mut self) {
         // Read here as well, so that a file that is broken for an hour is not told by each tick anew.
-        if let Err(broken) = config::load(&self.orders.options) {
-            self.tell_broken(&broken);
-            return;
-        }
+        let slots = match config::load(&self.orders.options) {
+            Ok(config) => config.runner.concurrency,
+            Err(broken) => {
+                self.tell_broken(&broken);
+                return;
+            }
+        };
         if self.told.take().is_some() {
             log::warn!("jobs.yaml can be used again");
         }
-        if self.ticks.len() >= MOST {
-            if !std::mem::replace(&mut self.is_crowded, true) {
-                log::error!(
-                    "{MOST} ticks have not ended, no more are started; does the database answer? `duly status`"
-                );
-            }
+        if self.ticks.len() >= self.most(slots) {
+            self.tell_crowded();
             return;
         }
-        self.is_crowded = false;
+        if self.crowded.take().is_some() {
+            log::warn!("ticks have ended, and are started again");
+        }
         match TickProcess::start(&self.orders.program, &self.orders.arguments, &self.orders.variables) {
-            Ok(tick) => self.ticks.push(tick),
+            Ok(process) => self.ticks.push(Alive { process, slots }),
             Err(err) => log::error!("cannot start a tick (`{}`): {err}", self.orders.program),
         }
+    }
+
+    /// Ticks that may be alive: as many as hold a slot of the host, of which there may have been more, and some more.
+    fn most(&self, slots: usize) -> usize {
+        self.ticks.iter().map(|tick| tick.slots).fold(slots, usize::max).saturating_add(MOST)
+    }
+
+    /// Says that no tick is started, now and then; returns whether it did so now.
+    fn tell_crowded(&mut self) -> bool {
+        let ticks = self.ticks.len();
+        let is_new = self.crowded.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+        if is_new {
+            self.crowded = Some(Instant::now());
+            log::error!(
+                "no tick is started: {ticks} have not ended, more than can execute; does the database answer? `duly status`"
+            );
+        }
+        self.say(format!("no tick is started: {ticks} have not ended"));
+        is_new
     }
 
     fn say_how_many(&mut self) {
@@ -208,7 +237,7 @@ impl Daemon {
     }
 
     fn reap(&mut self) {
-        self.ticks.retain_mut(|tick| match tick.end() {
+        self.ticks.retain_mut(|tick| match tick.process.end() {
             Ok(None) => true,
             // What it had to say it has said.
             Ok(Some(TickEnd::Code(code))) => {
@@ -251,5 +280,81 @@ impl Daemon {
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(err) = sd_notify::notify(states) {
         log::debug!("the service manager was not told: {err}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A daemon whose ticks hang, on a host with so many slots.
+    fn daemon(folder: &std::path::Path, slots: usize) -> Daemon {
+        let orders = Orders {
+            interval: Duration::from_secs(1),
+            program: "/bin/sleep".to_owned(),
+            arguments: vec!["600".to_owned()],
+            variables: Vec::new(),
+            options: LoadOptions { path: Some(folder.join("jobs.yaml")), ..LoadOptions::default() },
+        };
+        let daemon = Daemon {
+            file: ProgramFile::new(&orders.program),
+            orders,
+            ticks: Vec::new(),
+            told: None,
+            crowded: None,
+            status: String::new(),
+            watchdog: None,
+        };
+        set_slots(folder, slots);
+        daemon
+    }
+
+    fn set_slots(folder: &std::path::Path, slots: usize) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = folder.join("jobs.yaml");
+        let text = format!("database: jobs.db\nrunner: {{concurrency: {slots}}}\njobs: {{}}\n");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    impl Drop for Daemon {
+        fn drop(&mut self) {
+            for tick in &mut self.ticks {
+                tick.process.signal(9);
+                while tick.process.end().unwrap().is_none() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+
+    /// Seen failing with 64 for all: no tick was started after that.
+    #[test]
+    fn ticks_that_execute_never_stop_the_ticking() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut daemon = daemon(folder.path(), 70);
+        (0..70).for_each(|_| daemon.tick());
+        assert_eq!((daemon.ticks.len(), daemon.crowded), (70, None));
+        // Those that are alive may still hold 70 slots.
+        set_slots(folder.path(), 1);
+        (0..MOST).for_each(|_| daemon.tick());
+        assert_eq!((daemon.ticks.len(), daemon.crowded), (70 + MOST, None));
+    }
+
+    /// Seen failing with it told once, and `64 ticks under way` as what is going on.
+    #[test]
+    fn ticks_that_hang_stop_it_and_that_is_told_every_ten_minutes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut daemon = daemon(folder.path(), 2);
+        (0..MOST + 5).for_each(|_| daemon.tick());
+        assert_eq!(daemon.ticks.len(), MOST + 2);
+        assert_eq!(daemon.status, format!("no tick is started: {} have not ended", MOST + 2));
+        assert!(!daemon.tell_crowded(), "told already");
+        daemon.crowded = Instant::now().checked_sub(TELL_AGAIN);
+        assert!(daemon.tell_crowded());
+        assert!(!daemon.tell_crowded());
+        daemon.ticks.remove(0).process.signal(9);
+        daemon.tick();
+        assert_eq!((daemon.ticks.len(), daemon.crowded), (MOST + 2, None), "it goes on");
     }
 }

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::duties::{Tick, TickReport};
 use super::heartbeat::Heartbeat;
+use super::listers::{Listed, Listers};
 use super::pace::Pace;
 use super::queue::Queue;
 use super::steady::Steady;
@@ -42,6 +43,7 @@ pub(super) const BATCH: usize = 32;
 /// What the other threads tell.
 pub(super) enum Event {
     Report(Arc<Held>, Report),
+    Listed(Box<Listed>),
     Signal(i32),
 }
 
@@ -59,6 +61,9 @@ pub(super) struct Drain {
     /// Results not yet written.
     pub(super) results: Vec<(Arc<Held>, Box<Ended>)>,
     pub(super) hand_back: Vec<Arc<Held>>,
+    pub(super) listers: Arc<Listers>,
+    /// Lists that have come and of which nothing has been made.
+    pub(super) listed: Vec<Listed>,
     /// Claims that this runner has given up, job and fence.
     pub(super) lost: HashSet<(i64, i64)>,
     pub(super) started: u64,
@@ -83,7 +88,8 @@ impl Drain {
                 folder.display()
             )
         };
-        if slots.take(1).with_context(|| cannot(&tick.folder))? == 0 {
+        // Who only asks for targets needs no slot.
+        if slots.take(1).with_context(|| cannot(&tick.folder))? == 0 && tick.to_ask.is_empty() {
             log::info!("all {concurrency} slots of this host are taken");
             return Ok(TickReport::default());
         }
@@ -97,11 +103,13 @@ impl Drain {
         });
         let (sender, events) = channel();
         let under_way = Arc::clone(&tick.under_way);
-        let (signals, stoppable) = (sender.clone(), Arc::clone(&under_way));
+        let listers = Arc::new(Listers::default());
+        let (signals, stoppable, asked) = (sender.clone(), Arc::clone(&under_way), Arc::clone(&listers));
         let mut is_second = false;
         on_stop_signal(move |signal| {
             // At once, also while the thread that talks to the database waits for it.
             stoppable.stop_all(StopReason::Interrupted, is_second);
+            asked.stop_all(is_second);
             is_second = true;
             if signals.send(Event::Signal(signal)).is_err() {
                 log::debug!("signal {signal} came when all was done");
@@ -120,6 +128,8 @@ impl Drain {
             sender,
             results: Vec::new(),
             hand_back: Vec::new(),
+            listers,
+            listed: Vec::new(),
             lost: HashSet::new(),
             started: 0,
             pace: Pace::default(),
@@ -180,18 +190,23 @@ impl Drain {
     fn work(&mut self) {
         let mut duty_at = Instant::now() + DUTY;
         loop {
+            self.ask_listers();
             if self.may_claim
                 && !self.is_stopping()
                 && let Err(err) = self.claim()
             {
                 self.give_up(err);
             }
-            if self.under_way.len() == 0 && self.results.is_empty() && (!self.may_claim || self.is_stopping())
+            if self.under_way.len() == 0
+                && self.results.is_empty()
+                && self.has_asked_all()
+                && (!self.may_claim || self.is_stopping())
             {
                 return;
             }
             self.wait(duty_at);
             self.write_results();
+            self.make_listed();
             if duty_at <= Instant::now() {
                 if let Err(err) = self.duties() {
                     self.give_up(err);
@@ -209,7 +224,11 @@ impl Drain {
 
     /// Takes in at least one event, unless it is time for something else.
     fn wait(&mut self, until: Instant) {
-        let limit = until.saturating_duration_since(Instant::now());
+        let limit = if self.listed.is_empty() {
+            until.saturating_duration_since(Instant::now())
+        } else {
+            Duration::ZERO
+        };
         match self.events.recv_timeout(limit) {
             Ok(event) => self.take_in(event),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
@@ -246,6 +265,7 @@ impl Drain {
                 self.lost.insert((held.job.id, held.job.fence));
                 self.under_way.remove(held.job.id, held.job.fence);
             }
+            Event::Listed(listed) => self.listed.push(*listed),
             Event::Signal(signal) => {
                 let is_second = self.report.signal.is_some();
                 log::info!("signal {signal}: stopping{}", if is_second { " at once" } else { "" });
@@ -263,6 +283,7 @@ impl Drain {
     pub(super) fn give_up(&mut self, why: anyhow::Error) {
         self.hand_back.extend(self.queue.take_back(Duration::ZERO));
         self.under_way.stop_all(StopReason::Interrupted, false);
+        self.listers.stop_all(false);
         if self.trouble.is_none() {
             self.trouble = Some(why);
         }
@@ -279,10 +300,12 @@ impl Drain {
         }
         self.heartbeat.stand_in(&mut self.tick.store);
         let (active, queued) = self.queue.load();
-        self.slots.keep((active + queued).max(1));
+        // One to go on with; who only waits for targets, and begins nothing more, leaves it to others.
+        self.slots.keep((active + queued).max(usize::from(!self.is_stopping())));
         self.queue.permit(self.slots.held());
         if self.tick.is_outdated() {
             self.hand_back.extend(self.queue.take_back(Duration::ZERO));
+            self.listers.stop_all(false);
         }
         if self.is_stopping() {
             return Ok(());
@@ -313,6 +336,7 @@ impl Drain {
     /// begins any more.
     fn make_way(&mut self, newer: &str) {
         self.hand_back.extend(self.queue.take_back(Duration::ZERO));
+        self.listers.stop_all(false);
         self.trouble = Some(anyhow!(
             "the database {} has got schema {newer} of a newer Duly meanwhile: what ran was finished and nothing more \
              was started; install the newer version on this host",

@@ -1,6 +1,6 @@
 //! What a tick does besides executing: rescue, adopt, schedule, settle, promote, each only where the probe says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::under_way::UnderWay;
 use super::{Identity, kept, rescue, schedule};
 use crate::config::Config;
 use crate::job::{Declares, Host, fnv1a};
-use crate::store::{Probe, Store, StoreError};
+use crate::store::{Probe, ScheduleRow, Serves, Store, StoreError};
 
 /// How old this host's recorded tick may be before it is written again.
 const RECORD: TimeDelta = TimeDelta::seconds(30);
@@ -51,6 +51,8 @@ pub(super) struct Tick {
     pub(super) began: Instant,
     /// Names already complained about.
     pub(super) undeclared: BTreeSet<String>,
+    /// Schedules that are due, whose targets are to be asked for.
+    pub(super) to_ask: VecDeque<ScheduleRow>,
     /// The first step that failed.
     pub(super) trouble: Option<anyhow::Error>,
     /// Whether another jobs.yaml is there by now: this tick starts nothing more, and the next one works by that.
@@ -103,14 +105,9 @@ impl Tick {
         // A schedule that was introduced just now may be due at once (`@tick`).
         let mut has_made = false;
         if probe.has_due || is_news {
-            let look = schedule::Look {
-                config: &config,
-                folder: &self.folder,
-                now: probe.now,
-                is_beginning,
-                distance: self.distance,
-            };
-            let made = schedule::make_due(&mut self.store, &look);
+            let look =
+                schedule::Look { config: &config, now: probe.now, is_beginning, distance: self.distance };
+            let made = schedule::make_due(&mut self.store, &look, &mut self.to_ask);
             has_made = self.note(made).unwrap_or(false);
             is_startable |= has_made;
         }
@@ -167,7 +164,10 @@ impl Tick {
         let set_back = schedule::set_back_ahead(&mut self.store, &self.config, probe.now);
         is_news |= self.note(set_back).unwrap_or(false);
         if probe.has_pending {
-            let aged = self.store.age().context("cannot let waiting jobs age");
+            let config = Arc::clone(&self.config);
+            let is_declared = |name: &str| config.definition(name).is_some();
+            let serves = Serves { queues: &self.options.queues, is_declared: &is_declared };
+            let aged = self.store.age(&self.key, serves).context("cannot let waiting jobs age");
             self.note(aged);
         }
         is_news

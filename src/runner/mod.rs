@@ -12,6 +12,7 @@ mod drain;
 mod duties;
 mod heartbeat;
 mod kept;
+mod listers;
 mod pace;
 mod queue;
 mod recording;

@@ -13,6 +13,7 @@ use super::under_way::UnderWay;
 use super::worker::stored;
 use crate::config::Config;
 use crate::job::{Outcome, Tried, Verdict, verdict};
+use crate::process::ask::remove_left;
 use crate::process::capture::salvage;
 use crate::process::ledger::{
     DeadRunner, dead_runners, kill_execution, output_files, output_path, remove_unfinished,
@@ -61,6 +62,7 @@ pub(super) fn expired(
 /// others had taken its jobs back.
 pub(super) fn sweep(store: &mut Store, folder: &Path) -> Result<()> {
     remove_unfinished(folder);
+    remove_left(folder);
     let there = output_files(folder);
     if there.is_empty() {
         return Ok(());

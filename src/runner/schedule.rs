@@ -1,27 +1,20 @@
 //! Making jobs of the occurrences that are due.
 
-use std::path::Path;
-use std::time::Duration;
+use std::collections::VecDeque;
 
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::config::Config;
 use crate::job::{CatchUp, Definition, Host, Schedule, Trigger};
-use crate::process::ask;
-use crate::process::command::CommandLine;
-use crate::store::{Pass, ScheduleRow, Store, Target};
+use crate::store::{Pass, ScheduleRow, Store};
 
 /// How overdue a schedule must be before a host takes it over that has it with other instants.
 const UNATTENDED: TimeDelta = TimeDelta::minutes(5);
 
 /// How overdue a schedule must be before a host that does not have it puts the next look off, and by how much.
 const ABANDONED: TimeDelta = TimeDelta::hours(1);
-const LATER: Duration = Duration::from_secs(3600);
-
-/// How long the command may take that lists targets, and when it is asked again if it fails.
-const ASKING: Duration = Duration::from_secs(20);
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+const LATER: TimeDelta = TimeDelta::hours(1);
 
 pub(super) fn scheduled(config: &Config) -> impl Iterator<Item = (&Definition, &Schedule)> {
     config
@@ -85,17 +78,20 @@ pub(super) fn depends_on_distance(config: &Config) -> bool {
 #[derive(Clone, Copy)]
 pub(super) struct Look<'a> {
     pub(super) config: &'a Config,
-    /// Where the answers of commands are kept.
-    pub(super) folder: &'a Path,
     pub(super) now: DateTime<Utc>,
     /// Whether the tick begins: `@tick` makes a job only then, not while it lives.
     pub(super) is_beginning: bool,
     pub(super) distance: TimeDelta,
 }
 
-/// Makes the jobs of every occurrence up to now; returns whether there are any.
-pub(super) fn make_due(store: &mut Store, look: &Look<'_>) -> Result<bool> {
-    let Look { config, folder, now, is_beginning, distance } = *look;
+/// Makes the jobs of every occurrence up to now; returns whether there are any. Schedules whose targets are to be listed first are
+/// added `to_ask`.
+pub(super) fn make_due(
+    store: &mut Store,
+    look: &Look<'_>,
+    to_ask: &mut VecDeque<ScheduleRow>,
+) -> Result<bool> {
+    let Look { config, now, is_beginning, distance } = *look;
     let declared = |name: &str| config.definition(name);
     let mut has_jobs = false;
     let pauses = store.pauses().context("cannot read the pauses")?;
@@ -109,7 +105,7 @@ pub(super) fn make_due(store: &mut Store, look: &Look<'_>) -> Result<bool> {
         let Some((definition, schedule)) = found else {
             // Another host's, or nobody's any more: then it must not make every tick look.
             if overdue > ABANDONED {
-                store.look_later(&row, LATER).context("cannot put a schedule off")?;
+                store.look_later(&row, now + LATER).context("cannot put a schedule off")?;
             }
             continue;
         };
@@ -123,16 +119,14 @@ pub(super) fn make_due(store: &mut Store, look: &Look<'_>) -> Result<bool> {
         if schedule.trigger == Trigger::Tick && !is_beginning {
             continue;
         }
-        let targets = match ask_for_targets(definition, folder) {
-            Ok(targets) => targets,
-            Err(why) => {
-                // Its occurrences are made when it answers; it is not asked all the time.
-                log::warn!("`{}`: the command that lists its targets failed: {why}", row.name);
-                store.look_later(&row, ASK_AGAIN).context("cannot put a schedule off")?;
-                continue;
+        if definition.targets.is_some() {
+            // That takes a while, and is done beside everything else.
+            if to_ask.iter().all(|asked| asked.name != row.name) {
+                to_ask.push_back(row);
             }
-        };
-        let pass = Pass { definition, schedule, targets: targets.as_deref(), now, distance };
+            continue;
+        }
+        let pass = Pass { definition, schedule, targets: None, now, distance };
         let made = store
             .make_occurrences(&pass, &declared)
             .with_context(|| format!("cannot schedule `{}`", row.name))?;
@@ -153,29 +147,10 @@ fn is_attended(store: &mut Store, config: &Config, name: &str, now: DateTime<Utc
     Ok(hosts.iter().any(|host| host.ticks(now) && host.schedules.as_ref() != Some(&own) && has(host)))
 }
 
-/// The targets of a definition that has some, as its command lists them.
-fn ask_for_targets(
-    definition: &Definition,
-    folder: &Path,
-) -> std::result::Result<Option<Vec<Target>>, String> {
-    let Some(targets) = &definition.targets else { return Ok(None) };
-    let command = CommandLine {
-        argv: targets.command.clone(),
-        cwd: definition.cwd.clone(),
-        env: definition.env.clone(),
-        input: None,
-    };
-    let mark = format!("{}-{}", std::process::id(), definition.name.replace('/', "_"));
-    let ids = ask::lines(&command, folder, &mark, ASKING)?;
-    let (fine, long): (Vec<String>, Vec<String>) = ids.into_iter().partition(|id| id.chars().count() <= 190);
-    if let Some(id) = long.first() {
-        log::warn!(
-            "`{}`: {} targets have ids of over 190 characters, the first is `{id}`",
-            definition.name,
-            long.len()
-        );
-    }
-    Ok(Some(fine.into_iter().map(|id| (targets.kind.clone(), id)).collect()))
+/// The definition and the schedule that a row is about, if this host knows both as the row has them.
+pub(super) fn of_row<'a>(config: &'a Config, row: &ScheduleRow) -> Option<(&'a Definition, &'a Schedule)> {
+    let of_name = |(definition, _): &(&Definition, &Schedule)| definition.name == row.name;
+    scheduled(config).find(of_name).filter(|(_, schedule)| !is_other(row, schedule))
 }
 
 fn is_other(row: &ScheduleRow, schedule: &Schedule) -> bool {

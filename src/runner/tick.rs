@@ -2,7 +2,7 @@
 //!
 //! With nothing to do it sends one query after connecting. Everything else happens only where that query says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,6 +74,7 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
         folder,
         began,
         undeclared: BTreeSet::new(),
+        to_ask: VecDeque::new(),
         trouble: None,
         is_outdated: false,
         under_way: Arc::default(),
@@ -91,7 +92,7 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
     }
     let swept = rescue::sweep(&mut tick.store, &tick.folder);
     tick.note(swept);
-    let is_startable = tick.prepare(&probe, true) || had_dead;
+    let is_startable = tick.prepare(&probe, true) || had_dead || !tick.to_ask.is_empty();
     let trouble = tick.trouble.take();
     let report = if is_startable { Drain::run(tick)? } else { TickReport::default() };
     match trouble {

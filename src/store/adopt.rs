@@ -1,7 +1,6 @@
 //! Taking in what applications have inserted, and moving on what has become startable.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};
@@ -14,10 +13,6 @@ use super::query::LONGEST_PARAMS;
 use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, marks, marks_or_empty};
 use crate::job::{Action, Definition, Unique, is_hook, parse_params};
-
-/// How long a job is startable before it comes nearer to the head of its queue, and by how much of a priority.
-const AGEING: Duration = Duration::from_secs(600);
-const AGEING_STEP: i32 = 10;
 
 /// Rows moved in one transaction.
 pub(super) const BATCH: usize = 500;
@@ -266,37 +261,6 @@ impl Store {
             self.now()
         );
         self.execute(&Sql::new(update).bind(why).bind(id)).map(drop)
-    }
-
-    /// Lets jobs that have been startable for long come nearer to the head of their queue: [`AGEING_STEP`] for each
-    /// [`AGEING`], the oldest first, so that no stream of jobs of a higher priority holds them up for ever.
-    ///
-    /// Locks the rows, those that are being claimed left out. Returns how many were moved.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails; then nothing was moved.
-    pub fn age(&mut self) -> Result<usize, StoreError> {
-        self.unit(|tx| {
-            let long_ago = tx.now_plus();
-            let query = format!(
-                "SELECT id FROM duly_job WHERE state = 'pending' AND run_at <= {long_ago} \
-                 AND (noted_at IS NULL OR noted_at <= {long_ago}) ORDER BY run_at, id LIMIT {BATCH}{}",
-                tx.skip_locked()
-            );
-            let before = -micros(AGEING);
-            let ids: Vec<Id> = tx.rows(&Sql::new(query).bind(before).bind(before))?;
-            if ids.is_empty() {
-                return Ok(0);
-            }
-            let update = format!(
-                "UPDATE duly_job SET priority_order = priority_order - {AGEING_STEP}, noted_at = {} \
-                 WHERE id IN ({}) AND state = 'pending' AND priority_order > -10000",
-                tx.now(),
-                marks(ids.len())
-            );
-            tx.execute(&Sql::once(update).bind_all(ids.iter().map(|row| row.id)))
-        })
     }
 
     /// Moves `delayed` jobs whose time has come to `pending`.

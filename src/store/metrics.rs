@@ -111,7 +111,8 @@ impl Store {
         self.add_up()?;
         self.unit(|tx| {
             let mark = tx.lock_mark()?;
-            let query = "SELECT metric, name, label, total, at FROM duly_metric WHERE metric <> 'mark'";
+            let query = "SELECT metric, name, label, total, at FROM duly_metric \
+                         WHERE metric <> 'mark' AND metric <> 'aged'";
             let mut entries: Vec<Entry> = tx.rows(&Sql::new(query))?;
             entries.extend(tx.count(&Span { after: mark, until: None, ids: None })?);
             Ok(Counters::of(entries))

@@ -7,6 +7,7 @@
 //! What a connection is, and most of what differs between MySQL, MariaDB and SQLite, is in [`crate::db`].
 
 mod adopt;
+mod age;
 mod audit;
 mod cancel;
 mod certain;
@@ -50,6 +51,7 @@ mod status;
 mod trim;
 mod why;
 
+pub use age::Serves;
 pub use audit::{AuditRow, Deed};
 pub use cancel::Cancelled;
 pub use claim::{ClaimRequest, Claimed, Claims};

@@ -3,11 +3,15 @@
 //! The row `gate` orders pauses and claims: a claim locks it shared until it is committed, a pause locks it alone. So
 //! when a pause has been made, every claim that did not see it is committed, and every later one sees it.
 
+use std::time::Duration;
+
+use super::age::AGEING;
 use super::sql::AnyTime as Timestamp;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::Nullable;
 
+use super::enqueue::micros;
 use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
@@ -97,10 +101,15 @@ impl Store {
         })
     }
 
-    /// Ends the pause of `scope`; returns whether there was one.
+    /// Ends the pause of `scope`; returns whether there was one. Its row stays for a while: what was paused lately has not
+    /// been waiting for a slot.
     pub fn resume(&mut self, scope: &Scope) -> Result<bool, StoreError> {
-        let delete = Sql::new("DELETE FROM duly_pause WHERE scope = ?").bind(scope.key());
-        Ok(self.unit(|tx| tx.execute(&delete))? > 0)
+        let now = self.now();
+        let end = format!(
+            "UPDATE duly_pause SET until_at = {now} WHERE scope = ? AND (until_at IS NULL OR until_at > {now})"
+        );
+        let end = Sql::new(end).bind(scope.key());
+        Ok(self.unit(|tx| tx.execute(&end))? > 0)
     }
 
     /// The pauses that last, the gate locked shared until the end of the transaction. Part of a unit.
@@ -116,19 +125,27 @@ impl Store {
 
     /// The pauses that last.
     pub fn pauses(&mut self) -> Result<Vec<Pause>, StoreError> {
+        self.pauses_that_count(Duration::ZERO)
+    }
+
+    /// The pauses that last, or did up to so long ago.
+    pub(super) fn pauses_that_count(&mut self, ago: Duration) -> Result<Vec<Pause>, StoreError> {
         let query = format!(
             "SELECT scope, paused_at, until_at, paused_by, reason FROM duly_pause \
              WHERE until_at IS NULL OR until_at > {}",
-            self.now()
+            if ago.is_zero() { self.now() } else { self.now_plus() }
         );
-        let mut pauses: Vec<Pause> = self.rows(&Sql::new(query))?;
+        let sql = Sql::new(query);
+        let sql = if ago.is_zero() { sql } else { sql.bind(-micros(ago)) };
+        let mut pauses: Vec<Pause> = self.rows(&sql)?;
         pauses.retain(|pause| pause.scope != "gate");
         Ok(pauses)
     }
 
-    /// Forgets pauses that are over.
+    /// Forgets pauses that are over, and do not count any more.
     pub(super) fn forget_pauses(&mut self) -> Result<(), StoreError> {
-        let delete = format!("DELETE FROM duly_pause WHERE until_at <= {}", self.now());
-        self.unit(|tx| tx.execute(&Sql::new(delete.clone()))).map(drop)
+        let delete = format!("DELETE FROM duly_pause WHERE until_at <= {}", self.now_plus());
+        let delete = Sql::new(delete).bind(-micros(AGEING));
+        self.unit(|tx| tx.execute(&delete)).map(drop)
     }
 }

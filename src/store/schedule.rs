@@ -69,6 +69,8 @@ pub struct Made {
     pub jobs: usize,
     /// Occurrences recorded as skipped.
     pub skipped: usize,
+    /// Up to where they are made, if there is more than one look may take.
+    pub until: Option<DateTime<Utc>>,
     has_dependents: bool,
 }
 
@@ -173,13 +175,10 @@ impl Store {
     ///
     /// When the database fails; what was made before stays made, and nothing is made twice.
     pub fn make_occurrences(&mut self, pass: &Pass<'_>, declared: Declared<'_>) -> Result<Made, StoreError> {
-        let (began, mut made) = (Instant::now(), Made::default());
-        let mut resume = Some(0);
-        while let Some(from) = resume
-            && began.elapsed() < PASS
-        {
+        let (began, mut made, mut from) = (Instant::now(), Made::default(), None);
+        loop {
             let mut step = Made::default();
-            resume = self.unit(|tx| {
+            from = self.unit(|tx| {
                 step = Made::default();
                 tx.make_some(pass, declared, from, &mut step)
             })?;
@@ -188,19 +187,22 @@ impl Store {
             if step.has_dependents {
                 self.settle_soon();
             }
+            made.until = step.until;
+            if from.is_none() || began.elapsed() >= PASS {
+                return Ok(made);
+            }
         }
-        Ok(made)
     }
 
-    /// One transaction: up to [`STEP`] jobs, of the first occurrence those from target number `from` on. Returns with which target
-    /// the next one goes on, if there is more.
+    /// One transaction: up to [`STEP`] jobs, from a target of an occurrence on where one is given. Returns where the next
+    /// transaction goes on, if there is more.
     fn make_some(
         &mut self,
         pass: &Pass<'_>,
         declared: Declared<'_>,
-        from: usize,
+        from: Option<(DateTime<Utc>, usize)>,
         made: &mut Made,
-    ) -> Result<Option<usize>, StoreError> {
+    ) -> Result<Option<(DateTime<Utc>, usize)>, StoreError> {
         let Pass { definition, schedule, targets, now, distance } = *pass;
         let query = format!(
             "SELECT name, signature, mark_at, next_at, last_job_id FROM duly_schedule WHERE name = ?{}",
@@ -224,7 +226,8 @@ impl Store {
         };
         let mut open = self.open_occurrences(&definition.name, row.last_job_id, targets.is_some())?;
         let (mut last, mut mark, mut left, mut resume) = (row.last_job_id, row.mark, STEP, None);
-        for (at, from) in found.due.iter().zip(std::iter::once(from).chain(std::iter::repeat(0))) {
+        for at in &found.due {
+            let from = from.filter(|(of, _)| of == at).map_or(0, |(_, from)| from);
             let to = each.len().min(from + left);
             for target in each.get(from..to).unwrap_or_default() {
                 let open = open.entry(target.cloned()).or_default();
@@ -234,17 +237,19 @@ impl Store {
             }
             left -= to.saturating_sub(from);
             if to < each.len() {
-                resume = Some(to);
+                resume = Some((*at, to));
                 break;
             }
             mark = *at;
             if left == 0 {
-                resume = found.due.last().filter(|last| *last > at).map(|_| 0);
+                resume = found.due.iter().find(|next| *next > at).map(|next| (*next, 0));
                 break;
             }
         }
         if resume.is_none() {
             mark = found.mark;
+        } else {
+            made.until = Some(mark);
         }
         let update = "UPDATE duly_schedule SET mark_at = ?, next_at = ?, last_job_id = ? WHERE name = ? AND mark_at <= ?";
         let sql = Sql::new(update)
@@ -284,14 +289,17 @@ impl Store {
         self.unit(|tx| tx.execute(&sql).and_then(|_| tx.execute(&free))).map(drop)
     }
 
-    /// Puts the next look at a name off, which no host that looks declares with these instants.
-    pub fn look_later(&mut self, row: &ScheduleRow, wait: Duration) -> Result<(), StoreError> {
+    /// Moves the next look at a name to `at`, if nobody has moved it since `row` was read, or it is due again; returns whether
+    /// that is so. Of those who have read that it is due, one only moves it into the future.
+    pub fn look_later(&mut self, row: &ScheduleRow, at: DateTime<Utc>) -> Result<bool, StoreError> {
         let update = format!(
-            "UPDATE duly_schedule SET next_at = {} WHERE name = ? AND signature = ? AND mark_at = ?",
-            self.now_plus()
+            "UPDATE duly_schedule SET next_at = ? WHERE name = ? AND signature = ? AND mark_at <= ? \
+             AND (next_at = ? OR next_at <= {})",
+            self.now()
         );
-        let sql = Sql::new(update).bind(micros(wait)).bind(&row.name).bind(&row.signature).bind(row.mark);
-        self.unit(|tx| tx.execute(&sql)).map(drop)
+        let sql =
+            Sql::new(update).bind(at).bind(&row.name).bind(&row.signature).bind(row.mark).bind(row.next);
+        Ok(self.unit(|tx| tx.execute(&sql))? > 0)
     }
 
     /// Returns the job that was made of an occurrence, if one was.
