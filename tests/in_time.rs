@@ -55,6 +55,20 @@ on_every_database! {
         s.duly(["status"]).stdout_has("fine").status(0);
     }
 
+    /// Seen failing with leases that are left as they are: it is taken back in a year.
+    fn what_a_runner_held_that_died_while_a_clock_was_ahead_is_taken_back(s: Sandbox) {
+        s.set_jobs("jobs:\n  a: {command: ['true']}\n");
+        s.duly(["run"]).status(0);
+        let ahead = from_now(&s, 31_536_000);
+        s.database().sql(&format!(
+            "INSERT INTO duly_job (name, state, owner, host, fence, attempts, max_attempts, lease_until, started_at) \
+             VALUES ('a', 'running', 'gone', 'elsewhere', 1, 1, 3, {ahead}, {ahead}); UPDATE duly_runner SET last_tick_at = {ahead}"
+        ));
+        s.duly(["run"]).status(0);
+        let hour = from_now(&s, 3660);
+        assert_eq!(count(&s, &format!("state = 'running' AND lease_until < {hour}")), 1);
+    }
+
     /// Seen failing with the oldest thousand looked at: none is made for a quarter of an hour.
     fn of_ten_days_those_within_the_deadline_run_and_the_rest_is_counted_whole(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: ['true'], schedule: '* * * * *', catch_up: all, starting_deadline: 3m}\n  b: {command: ['true'], schedule: '* * * * *'}\n");

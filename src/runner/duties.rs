@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::under_way::UnderWay;
 use super::{Identity, kept, rescue, schedule};
 use crate::config::Config;
-use crate::job::{Declares, Host, fnv1a};
+use crate::job::{AHEAD, Declares, Host, fnv1a};
 use crate::store::{Probe, ScheduleRow, Serves, Store, StoreError};
 
 /// How old this host's recorded tick may be before it is written again.
@@ -161,7 +161,8 @@ impl Tick {
         let recorded = if is_news { self.store.record_declared(&self.key, &self.declares()) } else { Ok(()) };
         let recorded = recorded.and_then(|()| self.store.record_tick(&self.key, &digest));
         self.note(recorded.context("cannot record this tick"));
-        let set_back = schedule::set_back_ahead(&mut self.store, &self.config, probe.now);
+        let was_ahead = last.is_some_and(|tick| tick.at - probe.now > AHEAD);
+        let set_back = schedule::set_back_ahead(&mut self.store, &self.config, probe.now, was_ahead);
         is_news |= self.note(set_back).unwrap_or(false);
         if probe.has_pending {
             let config = Arc::clone(&self.config);

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::config::Config;
-use crate::job::{CatchUp, Definition, Host, Schedule, Trigger};
+use crate::job::{AHEAD, CatchUp, Definition, Host, Schedule, Trigger};
 use crate::store::{Pass, ScheduleRow, Store};
 
 /// How overdue a schedule must be before a host takes it over that has it with other instants.
@@ -47,22 +47,38 @@ pub(super) fn introduce(
     Ok(())
 }
 
-/// Lets schedules start anew whose mark was made by a clock that was ahead; returns whether there were any.
-pub(super) fn set_back_ahead(store: &mut Store, config: &Config, now: DateTime<Utc>) -> Result<bool> {
+/// Lets schedules start anew whose mark was made by a clock that was ahead; returns whether there were any. Where this host's own
+/// last tick lies ahead, also looks that were put off and leases are brought back.
+pub(super) fn set_back_ahead(
+    store: &mut Store,
+    config: &Config,
+    now: DateTime<Utc>,
+    was_ahead: bool,
+) -> Result<bool> {
     let mut is_any = false;
-    for row in store.schedules_ahead().context("cannot read the schedules")? {
+    let rows = if was_ahead { store.schedules(false) } else { store.schedules_ahead() };
+    for row in rows.context("cannot read the schedules")? {
         let own = scheduled(config).find(|(definition, _)| definition.name == row.name);
         let Some((_, schedule)) = own.filter(|(_, schedule)| !is_other(&row, schedule)) else { continue };
-        log::warn!(
-            "`{}`: made up to {}, which lies {} ahead of the database's clock, now {now}: that clock was wrong, or another one was; the              schedule starts anew from now",
-            row.name,
-            row.mark,
-            crate::job::duration::exact((row.mark - now).to_std().unwrap_or_default())
-        );
-        store
-            .set_back(&row, schedule, now)
-            .with_context(|| format!("cannot set the schedule of `{}` back", row.name))?;
-        is_any = true;
+        let cannot = || format!("cannot set the schedule of `{}` back", row.name);
+        if row.mark - now > AHEAD {
+            log::warn!(
+                "`{}`: made up to {}, which lies {} ahead of the database's clock, now {now}: that clock was wrong, or another one \
+                 was; the schedule starts anew from now",
+                row.name,
+                row.mark,
+                crate::job::duration::exact((row.mark - now).to_std().unwrap_or_default())
+            );
+            store.set_back(&row, schedule, now).with_context(cannot)?;
+            is_any = true;
+        } else if let Some(due) = schedule.look_again_at(row.mark).filter(|due| *due <= now)
+            && row.next.is_none_or(|next| next > now)
+        {
+            is_any |= store.look_later(&row, due).with_context(cannot)?;
+        }
+    }
+    if was_ahead {
+        store.shorten_leases().context("cannot shorten leases that lie ahead")?;
     }
     Ok(is_any)
 }

@@ -10,6 +10,9 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::sql::{Sql, marks};
 
+/// As long as a lease can be.
+const LONGEST_LEASE: Duration = Duration::from_secs(3600);
+
 /// A job that the runner still holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
 pub struct Held {
@@ -48,6 +51,17 @@ impl Store {
             marks(ids.len())
         );
         self.rows(&Sql::once(query).bind_all(ids.iter().copied()).bind(owner))
+    }
+
+    /// Shortens leases that are longer than a lease can be, since a clock was ahead when they were taken: else what a runner held that
+    /// has died would be taken back only when that time has come.
+    pub fn shorten_leases(&mut self) -> Result<usize, StoreError> {
+        let update = format!(
+            "UPDATE duly_job SET lease_until = {0} WHERE state = 'running' AND lease_until > {0} AND owner IS NOT NULL",
+            self.now_plus()
+        );
+        let longest = micros(LONGEST_LEASE);
+        self.unit(|tx| tx.execute(&Sql::new(update.as_str()).bind(longest).bind(longest)))
     }
 
     /// Those of `claims`, job and fence, that still hold, whoever holds them. Locks nothing.
