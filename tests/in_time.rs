@@ -24,6 +24,14 @@ fn set_back(s: &Sandbox, seconds: i64) {
     s.database().sql(&format!("UPDATE duly_schedule SET mark_at = {at}, next_at = {at}"));
 }
 
+/// Lets schedules of each new year have been looked at last years ago, and what they made be of the year before the last.
+fn a_year_later(s: &Sandbox) {
+    s.database().sql(
+        "UPDATE duly_job SET occurrence_key = NULL, scheduled_for = '2025-01-01 00:00:00' WHERE scheduled_for IS NOT NULL; \
+         UPDATE duly_schedule SET mark_at = '2025-06-01 00:00:00', next_at = '2026-01-01 00:00:00'",
+    );
+}
+
 /// How the jobs of a name stand, in order.
 fn states(s: &Sandbox, name: &str) -> String {
     let rows = s.database().rows(&format!("SELECT state FROM duly_job WHERE name = '{name}' ORDER BY id"));
@@ -140,12 +148,11 @@ on_every_database! {
 
     /// Seen failing before `close_the_gap`: the third one starts beside the first.
     fn a_queue_that_loses_one_in_the_middle_stays_a_queue(s: Sandbox) {
-        s.set_jobs("runner: {lease: 10s, concurrency: 4}\njobs:\n  a: {command: [sh, -c, 'echo begin >> ran; while [ ! -e go ]; do sleep 0.05; done; echo end >> ran'], schedule: '* * * * *', overlap: queue}\n");
+        s.set_jobs("runner: {lease: 10s, concurrency: 4}\njobs:\n  a: {command: [sh, -c, 'echo begin >> ran; while [ ! -e go ]; do sleep 0.05; done; echo end >> ran'], schedule: '0 0 1 1 *', overlap: queue}\n");
         s.duly(["run"]).status(0);
         let mut tick = None;
         for waiting in 0..4 {
-            set_back(&s, 60);
-            s.database().sql("UPDATE duly_job SET occurrence_key = NULL, scheduled_for = '2026-01-01 00:00:00' WHERE scheduled_for IS NOT NULL");
+            a_year_later(&s);
             match &tick {
                 None => {
                     tick = Some(s.duly(["run"]).spawn());
@@ -159,8 +166,7 @@ on_every_database! {
         for at in [0, 2] {
             s.duly(["cancel", ids[at][0].as_ref().unwrap()]).stdout_has("cancelled").status(0);
         }
-        set_back(&s, 60);
-        s.database().sql("UPDATE duly_job SET occurrence_key = NULL, scheduled_for = '2026-01-01 00:00:00' WHERE scheduled_for IS NOT NULL");
+        a_year_later(&s);
         wait_until("another one waits", SOON, || count(&s, "state = 'waiting'") == 2);
         std::thread::sleep(Duration::from_secs(2));
         assert_eq!(s.read("ran"), "begin\n");
@@ -171,13 +177,12 @@ on_every_database! {
 
     /// Seen failing with `replace` as `allow`.
     fn an_occurrence_that_replaces_the_previous_one_begins_when_that_has_ended(s: Sandbox) {
-        s.set_jobs("jobs:\n  a: {command: [sh, -c, 'trap \"sleep 1; echo end >> ran; exit 1\" TERM; echo begin >> ran; while [ ! -e go ]; do sleep 0.05; done; echo end >> ran'], schedule: '* * * * *', overlap: replace}\n");
+        s.set_jobs("jobs:\n  a: {command: [sh, -c, 'trap \"sleep 1; echo end >> ran; exit 1\" TERM; echo begin >> ran; while [ ! -e go ]; do sleep 0.05; done; echo end >> ran'], schedule: '0 0 1 1 *', overlap: replace}\n");
         s.duly(["run"]).status(0);
-        set_back(&s, 60);
+        a_year_later(&s);
         let tick = s.duly(["run"]).spawn();
         wait_until("the first one runs", SOON, || !s.read("ran").is_empty());
-        s.database().sql("UPDATE duly_job SET occurrence_key = NULL, scheduled_for = '2026-01-01 00:00:00'");
-        set_back(&s, 60);
+        a_year_later(&s);
         wait_until("the second one runs", SOON, || s.read("ran") == "begin\nend\nbegin\n");
         assert_eq!(states(&s, "a"), "cancelled running");
         assert!(s.database().value("SELECT reason FROM duly_job WHERE id = 1").starts_with("replaced by the occurrence of"));

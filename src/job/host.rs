@@ -11,6 +11,9 @@ use super::is_hook;
 /// most every 30 seconds.
 pub const SILENT: TimeDelta = TimeDelta::minutes(3);
 
+/// After this long without a tick what a host's jobs.yaml says of schedules is no longer waited for.
+const ABSENT: TimeDelta = TimeDelta::minutes(15);
+
 /// From how far ahead of the database's clock on a time is one of another clock.
 pub const AHEAD: TimeDelta = TimeDelta::minutes(1);
 
@@ -62,6 +65,12 @@ impl Host {
         self.last_tick_at.is_some_and(|at| (now - at).abs() <= SILENT)
     }
 
+    /// Whether ticks by its jobs.yaml may still come: cron may start one each ten minutes only.
+    #[must_use]
+    pub fn may_tick(&self, now: DateTime<Utc>) -> bool {
+        self.last_tick_at.is_some_and(|at| (now - at).abs() <= ABSENT)
+    }
+
     /// How far its last tick lies ahead of the database's clock, where a clock was or is wrong.
     #[must_use]
     pub fn ahead(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
@@ -78,6 +87,13 @@ impl Host {
     #[must_use]
     pub fn trouble(&self, now: DateTime<Utc>) -> Option<&str> {
         self.trouble.as_ref().filter(|(_, at)| now - *at <= SILENT).map(|(trouble, _)| trouble.as_str())
+    }
+
+    /// Whether its jobs.yaml has a schedule of this name that makes jobs, as far as is known.
+    #[must_use]
+    pub fn has_schedule(&self, name: &str) -> bool {
+        let schedules = self.declares.as_ref().and_then(|declares| declares.schedules.as_ref());
+        schedules.is_some_and(|names| names.iter().any(|had| had == name))
     }
 
     /// Whether it can execute jobs of this name, as far as is known. A hook's job is of the definition after its `@`.

@@ -17,6 +17,9 @@ use crate::store::{Probe, ScheduleRow, Serves, Store, StoreError};
 /// How old this host's recorded tick may be before it is written again.
 const RECORD: TimeDelta = TimeDelta::seconds(30);
 
+/// After this long without a tick of this host others may have put off what only it has.
+const AWAY: TimeDelta = TimeDelta::hours(1);
+
 /// What one tick is asked to do.
 #[derive(Debug, Clone)]
 pub struct TickOptions {
@@ -161,8 +164,9 @@ impl Tick {
         let recorded = if is_news { self.store.record_declared(&self.key, &self.declares()) } else { Ok(()) };
         let recorded = recorded.and_then(|()| self.store.record_tick(&self.key, &digest));
         self.note(recorded.context("cannot record this tick"));
-        let was_ahead = last.is_some_and(|tick| tick.at - probe.now > AHEAD);
-        let set_back = schedule::set_back_ahead(&mut self.store, &self.config, probe.now, was_ahead);
+        // While it was away, a host without a schedule may have put that off.
+        let is_doubtful = last.is_none_or(|tick| tick.at - probe.now > AHEAD || probe.now - tick.at > AWAY);
+        let set_back = schedule::set_back_ahead(&mut self.store, &self.config, probe.now, is_doubtful);
         is_news |= self.note(set_back).unwrap_or(false);
         if probe.has_pending {
             let config = Arc::clone(&self.config);
@@ -198,7 +202,7 @@ impl Tick {
     /// Whether ticks by a newer jobs.yaml are alive: of this host, or of any where this host has not ticked lately. Then this
     /// one may be of a container that is on its way out, and takes nothing back.
     fn is_older(&self, hosts: &[Host], now: DateTime<Utc>) -> bool {
-        let alive = || hosts.iter().filter(|host| host.ticks(now));
+        let alive = || hosts.iter().filter(|host| host.may_tick(now));
         let has_own = alive().any(|host| host.key() == self.key);
         let since = |host: &Host| host.declares.as_ref().and_then(|declares| declares.since);
         alive()

@@ -48,15 +48,16 @@ pub(super) fn introduce(
 }
 
 /// Lets schedules start anew whose mark was made by a clock that was ahead; returns whether there were any. Where this host's own
-/// last tick lies ahead, also looks that were put off and leases are brought back.
+/// last tick lies ahead or long ago (`is_doubtful`), also looks that were put off are brought back, and leases that no clock can have
+/// given.
 pub(super) fn set_back_ahead(
     store: &mut Store,
     config: &Config,
     now: DateTime<Utc>,
-    was_ahead: bool,
+    is_doubtful: bool,
 ) -> Result<bool> {
     let mut is_any = false;
-    let rows = if was_ahead { store.schedules(false) } else { store.schedules_ahead() };
+    let rows = if is_doubtful { store.schedules(false) } else { store.schedules_ahead() };
     for row in rows.context("cannot read the schedules")? {
         let own = scheduled(config).find(|(definition, _)| definition.name == row.name);
         let Some((_, schedule)) = own.filter(|(_, schedule)| !is_other(&row, schedule)) else { continue };
@@ -77,7 +78,7 @@ pub(super) fn set_back_ahead(
             is_any |= store.look_later(&row, due).with_context(cannot)?;
         }
     }
-    if was_ahead {
+    if is_doubtful {
         store.shorten_leases().context("cannot shorten leases that lie ahead")?;
     }
     Ok(is_any)
@@ -120,7 +121,7 @@ pub(super) fn make_due(
         let overdue = row.next.map_or(TimeDelta::zero(), |next| now - next);
         let Some((definition, schedule)) = found else {
             // Another host's, or nobody's any more: then it must not make every tick look.
-            if overdue > ABANDONED {
+            if overdue > ABANDONED && !is_kept(store, &row.name, now)? {
                 store.look_later(&row, now + LATER).context("cannot put a schedule off")?;
             }
             continue;
@@ -152,15 +153,19 @@ pub(super) fn make_due(
     Ok(has_jobs)
 }
 
+/// Whether there is a host that has this schedule, and that is not gone.
+fn is_kept(store: &mut Store, name: &str, now: DateTime<Utc>) -> Result<bool> {
+    let hosts = store.hosts().context("cannot read which hosts tick")?;
+    Ok(hosts.iter().any(|host| !host.is_gone(now) && host.has_schedule(name)))
+}
+
 /// Whether a host ticks that has this schedule by another jobs.yaml.
 fn is_attended(store: &mut Store, config: &Config, name: &str, now: DateTime<Utc>) -> Result<bool> {
     let own = config.schedules_digest();
-    let has = |host: &Host| {
-        let schedules = host.declares.as_ref().and_then(|declares| declares.schedules.as_ref());
-        schedules.is_some_and(|names| names.iter().any(|had| had == name))
-    };
     let hosts = store.hosts().context("cannot read which hosts tick")?;
-    Ok(hosts.iter().any(|host| host.ticks(now) && host.schedules.as_ref() != Some(&own) && has(host)))
+    Ok(hosts
+        .iter()
+        .any(|host| host.may_tick(now) && host.schedules.as_ref() != Some(&own) && host.has_schedule(name)))
 }
 
 /// The definition and the schedule that a row is about, if this host knows both as the row has them.

@@ -140,6 +140,33 @@ impl Store {
         Ok((marked.len(), starting.len() + cancelled.len()))
     }
 
+    /// Cancels what waits for the success of a job that has ended otherwise, and so on down: at once, since what takes its place may
+    /// have the same unique keys. Part of a unit, after [`Self::mark_dependents`].
+    pub(super) fn cancel_hopeless(&mut self, ended: i64) -> Result<(), StoreError> {
+        let mut ended = vec![ended];
+        while !ended.is_empty() {
+            let query = format!(
+                "SELECT DISTINCT j.id FROM duly_dependency d JOIN duly_job j ON j.id = d.job_id \
+                 WHERE d.prerequisite_id IN ({}) AND j.state = 'waiting' ORDER BY j.id",
+                id_marks(ended.len())
+            );
+            let waiting: Vec<Id> = self.rows(&Sql::new(query).bind_ids(&ended))?;
+            let waiting: Vec<i64> = waiting.into_iter().map(|row| row.id).collect();
+            ended.clear();
+            if waiting.is_empty() {
+                break;
+            }
+            for (id, fate) in self.fates(&waiting)? {
+                if let Fate::Cancel(why) = fate {
+                    self.cancel_waiting(id, &why)?;
+                    ended.push(id);
+                }
+            }
+            self.mark_dependents(&ended)?;
+        }
+        Ok(())
+    }
+
     /// Those of `ids` that are children, each with its root.
     pub(super) fn roots_of(&mut self, ids: &[i64]) -> Result<Vec<(i64, i64)>, StoreError> {
         if ids.is_empty() {

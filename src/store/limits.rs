@@ -52,18 +52,27 @@ impl Store {
     /// The slots of the queue that are free; `None` where it is not limited. Part of a unit.
     pub(super) fn free_slots(&mut self, queue: &str, limits: Limits<'_>) -> Result<FreeSlots, StoreError> {
         let queue = match limits.queue {
-            Some(limit) => Some(self.free_of("slot_key", &format!("queue:{queue}"), limit)?),
+            Some(limit) => Some(self.free_of(["slot_key", "queue"], queue, limit)?),
             None => None,
         };
         Ok(FreeSlots { queue, names: HashMap::new() })
     }
 
-    /// The slots of one limited thing that are free: as many as it may have less those in use, whatever their numbers,
-    /// since the limit may have been larger when those were taken.
-    fn free_of(&mut self, column: &str, prefix: &str, limit: u32) -> Result<Vec<String>, StoreError> {
+    /// The slots of one limited queue or name that are free: as many as it may have less those in use, whatever their numbers,
+    /// since the limit may have been larger when those were taken; and less what has none, since there was no limit then.
+    fn free_of(
+        &mut self,
+        [column, of]: [&str; 2],
+        value: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        let prefix = format!("{}:{value}", if of == "queue" { "queue" } else { "job" });
         // `$` comes right after `#`.
-        let query = format!("SELECT {column} AS slot FROM duly_job WHERE {column} >= ? AND {column} < ?");
-        let sql = Sql::new(query).bind(format!("{prefix}#")).bind(format!("{prefix}$"));
+        let query = format!(
+            "SELECT {column} AS slot FROM duly_job WHERE {column} >= ? AND {column} < ? UNION ALL SELECT '' FROM duly_job \
+             WHERE state = 'running' AND {of} = ? AND {column} IS NULL AND owner IS NOT NULL"
+        );
+        let sql = Sql::new(query).bind(format!("{prefix}#")).bind(format!("{prefix}$")).bind(value);
         let taken: Vec<Taken> = self.rows(&sql)?;
         let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(taken.len());
         Ok((0..limit)
@@ -84,7 +93,7 @@ impl Store {
             None => None,
             Some(limit) => {
                 if !free.names.contains_key(&row.name) {
-                    let slots = self.free_of("name_slot_key", &format!("job:{}", row.name), limit)?;
+                    let slots = self.free_of(["name_slot_key", "name"], &row.name, limit)?;
                     free.names.insert(row.name.clone(), slots);
                 }
                 match free.names.get(&row.name).and_then(|slots| slots.first()) {

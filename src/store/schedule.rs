@@ -91,6 +91,8 @@ struct Row {
 #[derive(QueryableByName)]
 struct OpenRow {
     #[diesel(sql_type = BigInt)]
+    is_waiting: i64,
+    #[diesel(sql_type = BigInt)]
     id: i64,
     #[diesel(sql_type = Timestamp)]
     scheduled_for: NaiveDateTime,
@@ -103,6 +105,8 @@ struct OpenRow {
 /// A job of an occurrence that has not ended.
 struct OpenJob {
     id: i64,
+    /// Whether it waits for those before it.
+    is_waiting: bool,
     scheduled_for: DateTime<Utc>,
 }
 
@@ -346,7 +350,10 @@ impl Store {
                 }
             }
             Overlap::Queue => {
-                job.after.extend(open.last().map(|other| (other.id, On::Always)));
+                // The last one that waits does so for those before it; one of these may have been begun again by hand.
+                let last = open.last().map(|last| last.id);
+                let before = open.iter().filter(|other| !other.is_waiting || Some(other.id) == last);
+                job.after.extend(before.map(|other| (other.id, On::Always)));
             }
             Overlap::Replace => {
                 for other in open.iter().filter(|other| other.is_before(at)) {
@@ -362,7 +369,7 @@ impl Store {
         made.has_dependents |= !job.after.is_empty();
         match self.insert_with_dependents(&job, declared) {
             Ok(id) => {
-                open.push(OpenJob { id, scheduled_for: at });
+                open.push(OpenJob { id, is_waiting: !job.after.is_empty(), scheduled_for: at });
                 made.jobs += 1;
                 Ok(Some(id))
             }
@@ -393,6 +400,7 @@ impl Store {
         }
         self.start_hooks(&[id])?;
         self.mark_dependents(&[id])?;
+        self.cancel_hopeless(id)?;
         Ok(true)
     }
 
@@ -406,7 +414,8 @@ impl Store {
     ) -> Result<HashMap<Option<Target>, Vec<OpenJob>>, StoreError> {
         let select = |from: &str, which: &str| {
             format!(
-                "SELECT j.id, j.scheduled_for, j.target_type, j.target_id FROM {from} WHERE {which} \
+                "SELECT j.id, CASE WHEN j.state = 'waiting' THEN 1 ELSE 0 END AS is_waiting, j.scheduled_for, j.target_type, \
+                 j.target_id FROM {from} WHERE {which} \
                  AND j.scheduled_for IS NOT NULL AND j.state IN {OPEN}"
             )
         };
@@ -423,7 +432,8 @@ impl Store {
         };
         let mut open: HashMap<Option<Target>, Vec<OpenJob>> = HashMap::new();
         for row in self.rows::<OpenRow>(&sql)? {
-            let job = OpenJob { id: row.id, scheduled_for: row.scheduled_for.and_utc() };
+            let is_waiting = row.is_waiting != 0;
+            let job = OpenJob { id: row.id, is_waiting, scheduled_for: row.scheduled_for.and_utc() };
             open.entry(row.target_type.zip(row.target_id)).or_default().push(job);
         }
         Ok(open)
