@@ -1,0 +1,348 @@
+//! The reference: `design.md`'s rules for occurrences, overlap, retries and limits, written apart from the program, in memory,
+//! for one thing after the other. The half about schedules is in `model_schedules.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::cron::{Ms, SECOND};
+use super::plan::{Def, Ending, File, Scope};
+
+/// How long a claim holds.
+pub(super) const LEASE: Ms = 60 * SECOND;
+/// How long after its end any tick may take a job back.
+const SLACK: Ms = 10 * SECOND;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    Waiting,
+    Delayed,
+    Pending,
+    Running,
+    Success,
+    Failed,
+    Cancelled,
+    Stale,
+}
+
+impl State {
+    pub(super) fn is_open(self) -> bool {
+        self <= State::Running
+    }
+
+    pub(super) fn word(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+/// Which end of an earlier job a waiting one asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum On {
+    Success,
+    Always,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    /// As the database numbers it, once that is known.
+    pub(super) id: i64,
+    pub(super) name: &'static str,
+    /// Of an occurrence.
+    pub(super) at: Option<Ms>,
+    pub(super) state: State,
+    pub(super) attempts: u32,
+    pub(super) max_attempts: u32,
+    pub(super) run_at: Ms,
+    pub(super) queue: usize,
+    pub(super) priority: i64,
+    pub(super) is_unique: bool,
+    pub(super) after: Vec<(usize, On)>,
+    /// The tick that executes it.
+    pub(super) owner: Option<usize>,
+    pub(super) lease: Ms,
+    pub(super) orphans: u32,
+    pub(super) is_to_be_cancelled: bool,
+    /// Of a row that tells of missed occurrences: how many.
+    pub(super) missed: Option<usize>,
+}
+
+/// A tick that lives.
+#[derive(Debug, Clone)]
+pub(super) struct Tick {
+    /// Which one, of all there have been.
+    pub(super) number: usize,
+    pub(super) host: usize,
+    /// The file it works by, and when that was put in place: a count of such events.
+    pub(super) file: Rc<File>,
+    pub(super) since: usize,
+    pub(super) held: Vec<usize>,
+    pub(super) is_outdated: bool,
+}
+
+/// What the database knows of a scheduled name.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) schedule: (usize, usize),
+    pub(super) mark: Ms,
+    /// Which file has started it.
+    pub(super) since: usize,
+}
+
+/// What it knows of a host that ticks.
+#[derive(Debug, Clone)]
+pub(super) struct Host {
+    pub(super) ticked: Ms,
+    pub(super) since: usize,
+    pub(super) schedules: Vec<&'static str>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    pub(super) now: Ms,
+    pub(super) jobs: Vec<Job>,
+    pub(super) rows: BTreeMap<&'static str, Row>,
+    pub(super) hosts: BTreeMap<usize, Host>,
+    /// Occurrences that have been made or skipped.
+    pub(super) taken: BTreeSet<(&'static str, Ms)>,
+    pub(super) pauses: Vec<Scope>,
+    pub(super) ticks: Vec<Tick>,
+    pub(super) ticks_begun: usize,
+    /// What lies on each host: the file and since when.
+    pub(super) files: Vec<(Rc<File>, usize)>,
+    pub(super) files_placed: usize,
+}
+
+/// The names that files may declare, by number.
+pub(super) const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+impl Model {
+    pub(super) fn new(now: Ms, file: &Rc<File>) -> Model {
+        Model { now, files: vec![(Rc::clone(file), 0), (Rc::clone(file), 0)], ..Model::default() }
+    }
+
+    pub(super) fn place(&mut self, host: usize, file: &Rc<File>) {
+        self.files_placed += 1;
+        self.files[host] = (Rc::clone(file), self.files_placed);
+    }
+
+    pub(super) fn begin(&mut self, host: usize) {
+        let (file, since) = self.files[host].clone();
+        let number = self.ticks_begun;
+        self.ticks_begun += 1;
+        self.ticks.push(Tick { number, host, file, since, held: Vec::new(), is_outdated: false });
+    }
+
+    /// Whether a tick may begin nothing more, since another text has come to lie where it read its own.
+    pub(super) fn is_outdated(&mut self, tick: usize) -> bool {
+        let tick = &mut self.ticks[tick];
+        tick.is_outdated |= *self.files[tick.host].0 != *tick.file;
+        tick.is_outdated
+    }
+
+    /// What a tick does before it claims.
+    pub(super) fn duties(&mut self, tick: usize) {
+        if self.is_outdated(tick) {
+            return;
+        }
+        self.attend(tick);
+        self.rescue(tick);
+        self.make_due(tick);
+        for job in &mut self.jobs {
+            if job.state == State::Delayed && job.run_at <= self.now {
+                job.state = State::Pending;
+            }
+        }
+    }
+
+    fn rescue(&mut self, tick: usize) {
+        let (file, me) = (Rc::clone(&self.ticks[tick].file), self.ticks[tick].number);
+        for job in 0..self.jobs.len() {
+            let Job { state, lease, owner, name, .. } = self.jobs[job];
+            if state == State::Running && lease + SLACK < self.now && owner != Some(me) {
+                if let Some(def) = file.def(name) {
+                    self.jobs[job].orphans += 1;
+                    let end = self.after_orphan(job, def);
+                    self.settle_attempt(job, end);
+                }
+            }
+        }
+    }
+
+    /// Whether one of the pauses holds this back.
+    pub(super) fn is_paused(&self, name: &str, queue: usize) -> bool {
+        self.pauses.iter().any(|pause| match pause {
+            Scope::Name(paused) => NAMES[*paused] == name,
+            Scope::Queue(paused) => *paused == queue,
+        })
+    }
+
+    /// Claims up to `wanted` jobs; `order` is where a job stands in its queue by priority, which age improves.
+    pub(super) fn claim(&mut self, tick: usize, wanted: usize, order: &BTreeMap<i64, i64>) -> Vec<i64> {
+        if self.is_outdated(tick) {
+            return Vec::new();
+        }
+        let file = Rc::clone(&self.ticks[tick].file);
+        let mut claimed = Vec::new();
+        for queue in file.queues() {
+            let mut line: Vec<usize> = (0..self.jobs.len())
+                .filter(|job| self.jobs[*job].state == State::Pending && self.jobs[*job].queue == queue)
+                .collect();
+            line.sort_by_key(|job| {
+                let job = &self.jobs[*job];
+                (order.get(&job.id).copied(), job.run_at, job.id)
+            });
+            for job in line {
+                let name = self.jobs[job].name;
+                let Some(def) = file.def(name) else { continue };
+                let running = |is: &dyn Fn(&Job) -> bool| {
+                    self.jobs.iter().filter(|job| job.state == State::Running && is(job)).count()
+                };
+                let is_full = |limit: Option<u32>, is: &dyn Fn(&Job) -> bool| {
+                    limit.is_some_and(|limit| running(is) >= usize::try_from(limit).unwrap())
+                };
+                if claimed.len() == wanted
+                    || self.is_paused(name, queue)
+                    || is_full(file.limits[queue], &|job| job.queue == queue)
+                    || is_full(def.concurrency, &|job| job.name == name)
+                {
+                    continue;
+                }
+                let number = self.ticks[tick].number;
+                let taken = &mut self.jobs[job];
+                taken.state = State::Running;
+                taken.attempts += 1;
+                taken.owner = Some(number);
+                taken.lease = self.now + LEASE;
+                claimed.push(taken.id);
+                self.ticks[tick].held.push(job);
+            }
+        }
+        claimed
+    }
+
+    /// Renews the leases of all ticks; each forgets what it no longer holds.
+    pub(super) fn renew(&mut self) {
+        for tick in &mut self.ticks {
+            tick.held.retain(|job| self.jobs[*job].owner == Some(tick.number));
+            for job in &tick.held {
+                self.jobs[*job].lease = self.now + LEASE;
+            }
+        }
+    }
+
+    /// A command has ended: what that means for its job.
+    pub(super) fn end(&mut self, tick: usize, held: usize, ending: Ending) {
+        let job = self.ticks[tick].held.remove(held);
+        let (number, file) = (self.ticks[tick].number, Rc::clone(&self.ticks[tick].file));
+        if self.jobs[job].owner != Some(number) {
+            return;
+        }
+        let permanent = file.def(self.jobs[job].name).and_then(|def| def.permanent);
+        let end = match ending {
+            Ending::Success => After::End(State::Success),
+            Ending::Cancelled if self.jobs[job].is_to_be_cancelled => After::End(State::Cancelled),
+            Ending::Cancelled => After::End(State::Success),
+            Ending::Exit(code) if permanent == Some(code) => After::End(State::Failed),
+            Ending::Signal(signal) if permanent == Some(128 + signal) => After::End(State::Failed),
+            Ending::Exit(_) | Ending::Signal(_) | Ending::TimedOut => {
+                let def = file.def(self.jobs[job].name).unwrap();
+                self.again_after(job, self.jobs[job].attempts, def)
+            }
+        };
+        self.settle_attempt(job, end);
+    }
+
+    /// A runner that is told to stop stops what it executes; that does not count as an attempt.
+    pub(super) fn stop(&mut self, tick: usize) {
+        let tick = self.ticks[tick].clone();
+        for job in tick.held {
+            if self.jobs[job].owner == Some(tick.number) {
+                let def = tick.file.def(self.jobs[job].name);
+                let is_stale = def.is_some_and(|def| def.is_stale_when_orphaned);
+                self.jobs[job].attempts -= 1;
+                self.settle_attempt(job, if is_stale { After::End(State::Stale) } else { After::Wait(0) });
+            }
+        }
+    }
+
+    fn after_orphan(&self, job: usize, def: &Def) -> After {
+        let Job { orphans, attempts, max_attempts, .. } = self.jobs[job];
+        match def.is_stale_when_orphaned {
+            true => After::End(State::Stale),
+            false if attempts < max_attempts && orphans == 1 => After::Wait(0),
+            false => self.again_after(job, orphans.saturating_sub(1), def),
+        }
+    }
+
+    /// Another attempt, after the wait that follows on the `nth`, if there may be one.
+    fn again_after(&self, job: usize, nth: u32, def: &Def) -> After {
+        let Job { attempts, max_attempts, .. } = self.jobs[job];
+        if attempts >= max_attempts {
+            return After::End(State::Failed);
+        }
+        let (initial, factor, max) = def.backoff;
+        let mut wait = initial.min(max);
+        for _ in 1..nth {
+            wait = (wait * factor).min(max);
+        }
+        After::Wait(if attempts >= 4 { wait.max(1) } else { wait } * SECOND)
+    }
+
+    fn settle_attempt(&mut self, job: usize, after: After) {
+        let now = self.now;
+        let ended = &mut self.jobs[job];
+        ended.owner = None;
+        let after = match after {
+            After::Wait(_) if ended.is_to_be_cancelled => After::End(State::Cancelled),
+            other => other,
+        };
+        match after {
+            After::Wait(wait) => {
+                ended.state = if wait == 0 { State::Pending } else { State::Delayed };
+                ended.run_at = now + wait;
+            }
+            After::End(state) => self.move_to_end(job, state),
+        }
+    }
+
+    /// A job ends, and with it the waiting of those that wait for it.
+    pub(super) fn move_to_end(&mut self, job: usize, state: State) {
+        self.jobs[job].state = state;
+        let waits = |other: &Job| other.state == State::Waiting && other.after.iter().any(|(of, _)| *of == job);
+        let waiting: Vec<usize> = (0..self.jobs.len()).filter(|other| waits(&self.jobs[*other])).collect();
+        for other in waiting {
+            self.look_at_waiting(other);
+        }
+    }
+
+    pub(super) fn look_at_waiting(&mut self, job: usize) {
+        let prerequisites: Vec<(State, On)> =
+            self.jobs[job].after.iter().map(|(of, on)| (self.jobs[*of].state, *on)).collect();
+        let is_missed = |(state, on): &(State, On)| {
+            !state.is_open() && *on == On::Success && *state != State::Success
+        };
+        if self.jobs[job].state != State::Waiting {
+            return;
+        }
+        if prerequisites.iter().any(is_missed) {
+            self.move_to_end(job, State::Cancelled);
+        } else if prerequisites.iter().all(|(state, _)| !state.is_open()) {
+            let is_early = self.jobs[job].run_at > self.now;
+            self.jobs[job].state = if is_early { State::Delayed } else { State::Pending };
+        }
+    }
+
+    pub(super) fn cancel(&mut self, job: usize) {
+        match self.jobs[job].state {
+            State::Running => self.jobs[job].is_to_be_cancelled = true,
+            state if state.is_open() => self.move_to_end(job, State::Cancelled),
+            _ => {}
+        }
+    }
+}
+
+/// What becomes of a job after an attempt.
+#[derive(Debug, Clone, Copy)]
+enum After {
+    End(State),
+    Wait(Ms),
+}

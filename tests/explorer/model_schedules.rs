@@ -1,0 +1,217 @@
+//! The half of the reference that makes jobs: when a schedule starts, which occurrences are due, and what overlap does.
+
+use std::rc::Rc;
+
+use super::cron::{MINUTE, Ms, Read, SECOND};
+use super::model::{Host, Job, Model, On, Row, State};
+use super::plan::{CatchUp, Def, EXPRESSIONS, File, Overlap};
+
+/// Occurrences made in one pass at most.
+const MOST: usize = 1000;
+/// How late an occurrence may be where nothing is made up for.
+const ON_TIME: Ms = 2 * MINUTE;
+/// How far ahead of the database's clock a time may lie.
+const AHEAD: Ms = MINUTE;
+/// When a host counts as silent, and how often it is written that it ticks.
+const SILENT: Ms = 3 * MINUTE;
+const RECORD: Ms = 30 * SECOND;
+
+fn scheduled(file: &File) -> impl Iterator<Item = (&Def, (usize, usize))> {
+    file.defs.iter().filter(|def| def.enabled).filter_map(|def| Some((def, def.schedule?)))
+}
+
+impl Model {
+    /// A host is known, with the schedules of its file: those that are new, or others, or that nobody had, start from now. Not by
+    /// a file that is older than one by which ticks are alive.
+    pub(super) fn attend(&mut self, tick: usize) {
+        let (file, since, host) =
+            (Rc::clone(&self.ticks[tick].file), self.ticks[tick].since, self.ticks[tick].host);
+        let known = self.hosts.get(&host).cloned();
+        let now = self.now;
+        let is_known = known.as_ref().is_some_and(|known| known.since == since);
+        if is_known && known.is_some_and(|known| (now - known.ticked).abs() <= RECORD) {
+            return;
+        }
+        if !is_known {
+            let alive = |host: &Host| (now - host.ticked).abs() <= SILENT;
+            let has_own = self.hosts.get(&host).is_some_and(alive);
+            let mut others = self.hosts.iter().filter(|(key, known)| alive(known) && (!has_own || **key == host));
+            if others.any(|(_, known)| known.since > since) {
+                return;
+            }
+            for (def, schedule) in scheduled(&file) {
+                let had = self.hosts.values().any(|host| host.schedules.contains(&def.name));
+                let row = self.rows.get(def.name);
+                let is_newer = row.is_none_or(|row| row.since <= since);
+                if row.is_none_or(|row| row.schedule != schedule || !had) && is_newer {
+                    self.rows.insert(def.name, Row { schedule, mark: now, since });
+                }
+            }
+        }
+        let schedules = scheduled(&file).map(|(def, _)| def.name).collect();
+        self.hosts.insert(host, Host { ticked: now, since, schedules });
+    }
+
+    /// Makes what is due, name by name.
+    pub(super) fn make_due(&mut self, tick: usize) {
+        let file = Rc::clone(&self.ticks[tick].file);
+        let names: Vec<&str> = self.rows.keys().copied().collect();
+        for name in names {
+            let Some((def, schedule)) = scheduled(&file).find(|(def, _)| def.name == name) else { continue };
+            let row = self.rows.get_mut(name).unwrap();
+            if row.schedule != schedule {
+                continue;
+            }
+            if row.mark > self.now + AHEAD {
+                row.mark = self.now;
+            }
+            if !self.is_paused(name, def.queue) {
+                self.make(&file, def);
+            }
+        }
+    }
+
+    fn make(&mut self, file: &File, def: &Def) {
+        let Row { schedule: (expression, zone), mark, .. } = self.rows[def.name];
+        let all = Read::new(EXPRESSIONS[expression], zone).between(mark, self.now);
+        if all.is_empty() {
+            return;
+        }
+        let deadline = match def.catch_up {
+            Some(CatchUp::None) => Some(def.deadline.unwrap_or(ON_TIME)),
+            _ => def.deadline,
+        };
+        let earliest = deadline.map_or(Ms::MIN, |deadline| self.now - deadline);
+        let (mut missed, mut due): (Vec<Ms>, Vec<Ms>) = all.into_iter().partition(|at| *at < earliest);
+        let mut mark = self.now;
+        if def.catch_up == Some(CatchUp::All) {
+            if due.len() > MOST {
+                due.truncate(MOST);
+                mark = due[MOST - 1];
+            }
+        } else if due.len() > 1 {
+            let latest = due.split_off(due.len() - 1);
+            missed.append(&mut due);
+            due = latest;
+        }
+        self.rows.get_mut(def.name).unwrap().mark = mark;
+        for at in due {
+            self.make_one(file, def, at);
+        }
+        if let Some(last) = missed.last() {
+            self.record(def, *last, Some(missed.len()));
+        }
+    }
+
+    fn make_one(&mut self, file: &File, def: &Def, at: Ms) {
+        if self.taken.contains(&(def.name, at)) {
+            return;
+        }
+        let overlap = match (def.overlap, def.catch_up) {
+            (Some(overlap), _) => overlap,
+            (None, Some(CatchUp::All)) => Overlap::Queue,
+            (None, _) => Overlap::Skip,
+        };
+        let is_open = |job: &Job| job.name == def.name && job.at.is_some() && job.state.is_open();
+        let open: Vec<usize> = (0..self.jobs.len()).filter(|job| is_open(&self.jobs[*job])).collect();
+        let mut after = Vec::new();
+        match overlap {
+            Overlap::Allow => {}
+            Overlap::Queue => after = open.into_iter().map(|job| (job, On::Always)).collect(),
+            Overlap::Skip => {
+                let gives_way = |job: &Job| job.state == State::Delayed && job.attempts > 0;
+                if open.iter().any(|job| !gives_way(&self.jobs[*job])) {
+                    return self.record(def, at, None);
+                }
+                for job in open {
+                    self.move_to_end(job, State::Failed);
+                }
+            }
+        }
+        if self.has_unique(def) {
+            return self.record(def, at, None);
+        }
+        self.taken.insert((def.name, at));
+        self.put_in(file, def, Some(at), after);
+    }
+
+    fn has_unique(&self, def: &Def) -> bool {
+        let holds = |job: &Job| job.name == def.name && job.is_unique && job.state.is_open();
+        def.unique && self.jobs.iter().any(holds)
+    }
+
+    /// A row that tells of what was skipped.
+    fn record(&mut self, def: &Def, at: Ms, missed: Option<usize>) {
+        if self.taken.insert((def.name, at)) {
+            let skipped = self.like(def, Some(at));
+            self.jobs.push(Job { state: State::Cancelled, is_unique: false, missed, ..skipped });
+        }
+    }
+
+    fn like(&self, def: &Def, at: Option<Ms>) -> Job {
+        Job {
+            id: 0,
+            name: def.name,
+            at,
+            state: State::Pending,
+            attempts: 0,
+            max_attempts: def.max_attempts,
+            run_at: self.now,
+            queue: def.queue,
+            priority: def.priority,
+            is_unique: def.unique,
+            after: Vec::new(),
+            owner: None,
+            lease: 0,
+            orphans: 0,
+            is_to_be_cancelled: false,
+            missed: None,
+        }
+    }
+
+    /// Puts a job in with all that depends on it, each name once.
+    fn put_in(&mut self, file: &File, def: &Def, at: Option<Ms>, after: Vec<(usize, On)>) {
+        let state = if after.is_empty() { State::Pending } else { State::Waiting };
+        let first = self.jobs.len();
+        let job = Job { state, after, ..self.like(def, at) };
+        self.jobs.push(job);
+        let (mut made, mut open): (Vec<(&str, usize)>, _) = (Vec::new(), vec![(first, def)]);
+        while let Some((parent, def)) = open.pop() {
+            for dependent in def.dependents.iter().filter_map(|name| file.def(name)) {
+                if let Some((_, known)) = made.iter().find(|(name, _)| *name == dependent.name) {
+                    self.jobs[*known].after.push((parent, On::Success));
+                    continue;
+                }
+                let job = self.like(dependent, None);
+                if self.has_unique(dependent) {
+                    self.jobs.push(Job { state: State::Cancelled, is_unique: false, ..job });
+                    continue;
+                }
+                let number = self.jobs.len();
+                made.push((dependent.name, number));
+                open.push((number, dependent));
+                self.jobs.push(Job { state: State::Waiting, after: vec![(parent, On::Success)], ..job });
+            }
+        }
+    }
+
+    /// A person puts a job in, by the file of the first host.
+    pub(super) fn start(&mut self, name: &str) {
+        let file = Rc::clone(&self.files[0].0);
+        if let Some(def) = file.def(name).filter(|def| !self.has_unique(def)) {
+            self.put_in(&file, def, None, Vec::new());
+        }
+    }
+
+    /// A person has a job done again that has ended.
+    pub(super) fn retry(&mut self, job: usize) {
+        let file = Rc::clone(&self.files[0].0);
+        let Job { name, at, queue, priority, .. } = self.jobs[job];
+        if let Some(def) = file.def(name).filter(|def| !self.has_unique(def)) {
+            let number = self.jobs.len();
+            self.put_in(&file, def, at, Vec::new());
+            self.jobs[number].queue = queue;
+            self.jobs[number].priority = priority;
+        }
+    }
+}
