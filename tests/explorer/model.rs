@@ -76,6 +76,8 @@ pub(super) struct Tick {
     pub(super) since: usize,
     pub(super) held: Vec<usize>,
     pub(super) is_outdated: bool,
+    /// Whether it works by a file of its own, as one in a container on its way out does.
+    pub(super) is_apart: bool,
 }
 
 /// What the database knows of a scheduled name.
@@ -108,7 +110,11 @@ pub(super) struct Model {
     pub(super) ticks_begun: usize,
     /// What lies on each host: the file and since when.
     pub(super) files: Vec<(Rc<File>, usize)>,
+    /// What lay there before.
+    pub(super) before: Vec<(Rc<File>, usize)>,
     pub(super) files_placed: usize,
+    /// Which rules have decided something.
+    pub(super) seen: BTreeMap<&'static str, u64>,
 }
 
 /// The names that files may declare, by number.
@@ -116,31 +122,42 @@ pub(super) const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 impl Model {
     pub(super) fn new(now: Ms, file: &Rc<File>) -> Model {
-        Model { now, files: vec![(Rc::clone(file), 0), (Rc::clone(file), 0)], ..Model::default() }
+        let files = vec![(Rc::clone(file), 0); 2];
+        Model { now, before: files.clone(), files, ..Model::default() }
+    }
+
+    pub(super) fn jobs_that(&self, are: impl Fn(&Job) -> bool) -> Vec<usize> {
+        (0..self.jobs.len()).filter(|job| are(&self.jobs[*job])).collect()
     }
 
     pub(super) fn place(&mut self, host: usize, file: &Rc<File>) {
         self.files_placed += 1;
-        self.files[host] = (Rc::clone(file), self.files_placed);
+        let placed = (Rc::clone(file), self.files_placed);
+        self.before[host] = std::mem::replace(&mut self.files[host], placed);
     }
 
-    pub(super) fn begin(&mut self, host: usize) {
-        let (file, since) = self.files[host].clone();
+    pub(super) fn see(&mut self, rule: &'static str) {
+        *self.seen.entry(rule).or_default() += 1;
+    }
+
+    pub(super) fn begin(&mut self, host: usize, is_apart: bool) {
+        let (file, since) = if is_apart { self.before[host].clone() } else { self.files[host].clone() };
         let number = self.ticks_begun;
         self.ticks_begun += 1;
-        self.ticks.push(Tick { number, host, file, since, held: Vec::new(), is_outdated: false });
+        self.ticks.push(Tick { number, host, file, since, held: Vec::new(), is_outdated: false, is_apart });
     }
 
     /// Whether a tick may begin nothing more, since another text has come to lie where it read its own.
     pub(super) fn is_outdated(&mut self, tick: usize) -> bool {
         let tick = &mut self.ticks[tick];
-        tick.is_outdated |= *self.files[tick.host].0 != *tick.file;
+        tick.is_outdated |= !tick.is_apart && *self.files[tick.host].0 != *tick.file;
         tick.is_outdated
     }
 
     /// What a tick does before it claims.
     pub(super) fn duties(&mut self, tick: usize) {
         if self.is_outdated(tick) {
+            self.see("a tick by a file that has changed begins nothing");
             return;
         }
         self.attend(tick);
@@ -157,7 +174,10 @@ impl Model {
         let (file, me) = (Rc::clone(&self.ticks[tick].file), self.ticks[tick].number);
         for job in 0..self.jobs.len() {
             let Job { state, lease, owner, name, .. } = self.jobs[job];
-            if state == State::Running && lease + SLACK < self.now && owner != Some(me) {
+            let is_over = state == State::Running && lease + SLACK < self.now;
+            if is_over && owner == Some(me) {
+                self.see("a runner does not rescue its own");
+            } else if is_over {
                 if let Some(def) = file.def(name) {
                     self.jobs[job].orphans += 1;
                     let end = self.after_orphan(job, def);
@@ -199,11 +219,19 @@ impl Model {
                 let is_full = |limit: Option<u32>, is: &dyn Fn(&Job) -> bool| {
                     limit.is_some_and(|limit| running(is) >= usize::try_from(limit).unwrap())
                 };
-                if claimed.len() == wanted
-                    || self.is_paused(name, queue)
-                    || is_full(file.limits[queue], &|job| job.queue == queue)
-                    || is_full(def.concurrency, &|job| job.name == name)
-                {
+                let why_not = if claimed.len() == wanted {
+                    Some("no slot")
+                } else if self.is_paused(name, queue) {
+                    Some("a pause")
+                } else if is_full(file.limits[queue], &|job| job.queue == queue) {
+                    Some("the limit of a queue")
+                } else if is_full(def.concurrency, &|job| job.name == name) {
+                    Some("the limit of a name")
+                } else {
+                    None
+                };
+                if let Some(why) = why_not {
+                    self.see(why);
                     continue;
                 }
                 let number = self.ticks[tick].number;
@@ -241,8 +269,14 @@ impl Model {
             Ending::Success => After::End(State::Success),
             Ending::Cancelled if self.jobs[job].is_to_be_cancelled => After::End(State::Cancelled),
             Ending::Cancelled => After::End(State::Success),
-            Ending::Exit(code) if permanent == Some(code) => After::End(State::Failed),
-            Ending::Signal(signal) if permanent == Some(128 + signal) => After::End(State::Failed),
+            Ending::Exit(code) if permanent == Some(code) => {
+                self.see("a permanent exit code");
+                After::End(State::Failed)
+            }
+            Ending::Signal(signal) if permanent == Some(128 + signal) => {
+                self.see("a permanent signal");
+                After::End(State::Failed)
+            }
             Ending::Exit(_) | Ending::Signal(_) | Ending::TimedOut => {
                 let def = file.def(self.jobs[job].name).unwrap();
                 self.again_after(job, self.jobs[job].attempts, def)
@@ -258,25 +292,32 @@ impl Model {
             if self.jobs[job].owner == Some(tick.number) {
                 let def = tick.file.def(self.jobs[job].name);
                 let is_stale = def.is_some_and(|def| def.is_stale_when_orphaned);
+                self.see(if is_stale { "interrupted and stale" } else { "interrupted" });
                 self.jobs[job].attempts -= 1;
                 self.settle_attempt(job, if is_stale { After::End(State::Stale) } else { After::Wait(0) });
             }
         }
     }
 
-    fn after_orphan(&self, job: usize, def: &Def) -> After {
+    fn after_orphan(&mut self, job: usize, def: &Def) -> After {
         let Job { orphans, attempts, max_attempts, .. } = self.jobs[job];
-        match def.is_stale_when_orphaned {
-            true => After::End(State::Stale),
-            false if attempts < max_attempts && orphans == 1 => After::Wait(0),
-            false => self.again_after(job, orphans.saturating_sub(1), def),
+        if def.is_stale_when_orphaned {
+            self.see("orphaned and stale");
+            After::End(State::Stale)
+        } else if attempts < max_attempts && orphans == 1 {
+            self.see("the first orphan at once");
+            After::Wait(0)
+        } else {
+            self.see("a later orphan, or the last attempt");
+            self.again_after(job, orphans.saturating_sub(1), def)
         }
     }
 
     /// Another attempt, after the wait that follows on the `nth`, if there may be one.
-    fn again_after(&self, job: usize, nth: u32, def: &Def) -> After {
+    fn again_after(&mut self, job: usize, nth: u32, def: &Def) -> After {
         let Job { attempts, max_attempts, .. } = self.jobs[job];
         if attempts >= max_attempts {
+            self.see("no attempt left");
             return After::End(State::Failed);
         }
         let (initial, factor, max) = def.backoff;
@@ -284,7 +325,12 @@ impl Model {
         for _ in 1..nth {
             wait = (wait * factor).min(max);
         }
-        After::Wait(if attempts >= 4 { wait.max(1) } else { wait } * SECOND)
+        self.see(if wait > 0 { "a back-off" } else { "no back-off" });
+        if attempts >= 4 && wait == 0 {
+            self.see("at least a second");
+            wait = 1;
+        }
+        After::Wait(wait * SECOND)
     }
 
     fn settle_attempt(&mut self, job: usize, after: After) {
@@ -292,9 +338,13 @@ impl Model {
         let ended = &mut self.jobs[job];
         ended.owner = None;
         let after = match after {
-            After::Wait(_) if ended.is_to_be_cancelled => After::End(State::Cancelled),
+            After::Wait(_) if ended.is_to_be_cancelled => {
+                self.see("cancelled instead of again");
+                After::End(State::Cancelled)
+            }
             other => other,
         };
+        let ended = &mut self.jobs[job];
         match after {
             After::Wait(wait) => {
                 ended.state = if wait == 0 { State::Pending } else { State::Delayed };
@@ -324,8 +374,10 @@ impl Model {
             return;
         }
         if prerequisites.iter().any(is_missed) {
+            self.see("a dependent is cancelled");
             self.move_to_end(job, State::Cancelled);
         } else if prerequisites.iter().all(|(state, _)| !state.is_open()) {
+            self.see("a waiting job starts");
             let is_early = self.jobs[job].run_at > self.now;
             self.jobs[job].state = if is_early { State::Delayed } else { State::Pending };
         }

@@ -37,13 +37,20 @@ impl Model {
             let has_own = self.hosts.get(&host).is_some_and(alive);
             let mut others = self.hosts.iter().filter(|(key, known)| alive(known) && (!has_own || **key == host));
             if others.any(|(_, known)| known.since > since) {
+                self.see("an older file is not heard");
                 return;
             }
             for (def, schedule) in scheduled(&file) {
                 let had = self.hosts.values().any(|host| host.schedules.contains(&def.name));
                 let row = self.rows.get(def.name);
                 let is_newer = row.is_none_or(|row| row.since <= since);
-                if row.is_none_or(|row| row.schedule != schedule || !had) && is_newer {
+                let why = match row {
+                    None => Some("a new schedule"),
+                    Some(row) if row.schedule != schedule => Some("a changed schedule"),
+                    Some(_) => (!had).then_some("a schedule that nobody had"),
+                };
+                if let Some(why) = why.filter(|_| is_newer) {
+                    self.see(why);
                     self.rows.insert(def.name, Row { schedule, mark: now, since });
                 }
             }
@@ -60,10 +67,12 @@ impl Model {
             let Some((def, schedule)) = scheduled(&file).find(|(def, _)| def.name == name) else { continue };
             let row = self.rows.get_mut(name).unwrap();
             if row.schedule != schedule {
+                self.see("a schedule of another file");
                 continue;
             }
             if row.mark > self.now + AHEAD {
                 row.mark = self.now;
+                self.see("a mark ahead of the clock");
             }
             if !self.is_paused(name, def.queue) {
                 self.make(&file, def);
@@ -86,13 +95,21 @@ impl Model {
         let mut mark = self.now;
         if def.catch_up == Some(CatchUp::All) {
             if due.len() > MOST {
+                self.see("over a thousand made");
                 due.truncate(MOST);
                 mark = due[MOST - 1];
             }
         } else if due.len() > 1 {
+            self.see("only the latest");
             let latest = due.split_off(due.len() - 1);
             missed.append(&mut due);
             due = latest;
+        }
+        if missed.len() > MOST {
+            self.see("over a thousand missed");
+        }
+        if mark == self.now && missed.last().is_some_and(|last| *last < earliest) {
+            self.see("too late");
         }
         self.rows.get_mut(def.name).unwrap().mark = mark;
         for at in due {
@@ -105,6 +122,7 @@ impl Model {
 
     fn make_one(&mut self, file: &File, def: &Def, at: Ms) {
         if self.taken.contains(&(def.name, at)) {
+            self.see("an occurrence is made once");
             return;
         }
         let overlap = match (def.overlap, def.catch_up) {
@@ -116,19 +134,25 @@ impl Model {
         let open: Vec<usize> = (0..self.jobs.len()).filter(|job| is_open(&self.jobs[*job])).collect();
         let mut after = Vec::new();
         match overlap {
-            Overlap::Allow => {}
+            Overlap::Allow => self.see("overlap: allow"),
             Overlap::Queue => after = open.into_iter().map(|job| (job, On::Always)).collect(),
             Overlap::Skip => {
                 let gives_way = |job: &Job| job.state == State::Delayed && job.attempts > 0;
                 if open.iter().any(|job| !gives_way(&self.jobs[*job])) {
+                    self.see("overlap: skip");
                     return self.record(def, at, None);
                 }
                 for job in open {
+                    self.see("a job between two attempts gives way");
                     self.move_to_end(job, State::Failed);
                 }
             }
         }
+        if after.len() > 1 {
+            self.see("overlap: queue behind several");
+        }
         if self.has_unique(def) {
+            self.see("unique");
             return self.record(def, at, None);
         }
         self.taken.insert((def.name, at));

@@ -1,14 +1,19 @@
 //! Has a plan happen to the program and to the reference at once, and compares them after each step.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::compare::{self, How, lines, shown};
 use super::cron::Ms;
-use super::model::{Job, Model, NAMES, State};
-use super::plan::{Event, File, Plan, QUEUES};
-use super::world::{Found, World, order};
+use super::model::{Model, NAMES};
+use super::plan::{Event, File, Plan, nth};
+use super::world::{World, order};
 
 /// Jobs at once on a host.
 const SLOTS: usize = 3;
+
+/// How often each rule has decided something.
+pub(super) type Seen = BTreeMap<&'static str, u64>;
 
 struct Run<'a> {
     world: &'a mut World,
@@ -18,7 +23,7 @@ struct Run<'a> {
 }
 
 /// Carries a plan out; says after how many events, and how, the program was found to differ.
-pub(super) fn explore(world: &mut World, plan: &Plan) -> Result<(), (usize, String)> {
+pub(super) fn explore(world: &mut World, plan: &Plan, seen: &mut Seen) -> Result<(), (usize, String)> {
     duly_test_clock::set(Some(plan.start));
     world.clear();
     let first = Rc::new(plan.file.clone());
@@ -29,15 +34,10 @@ pub(super) fn explore(world: &mut World, plan: &Plan) -> Result<(), (usize, Stri
         run.happen(*event).map_err(|difference| (at, format!("{event:?} at {}: {difference}", shown(run.model.now))))
     });
     duly_test_clock::set(None);
+    for (rule, count) in run.model.seen {
+        *seen.entry(rule).or_default() += count;
+    }
     done
-}
-
-pub(super) fn shown(at: Ms) -> String {
-    chrono::DateTime::from_timestamp_millis(at).map_or_else(String::new, |at| at.format("%m-%d %H:%M:%S").to_string())
-}
-
-fn nth<T: Copy>(of: &[T], number: usize) -> Option<T> {
-    (!of.is_empty()).then(|| of[number % of.len()])
 }
 
 impl Run<'_> {
@@ -55,9 +55,10 @@ impl Run<'_> {
                 self.place(host);
             }
             Event::Deploy(host) => self.place(Some(host)),
-            Event::Tick(host) => {
-                self.model.begin(host);
-                self.world.begin(host);
+            Event::Tick(host) | Event::OldTick(host) => {
+                let is_apart = matches!(event, Event::OldTick(_)) && self.model.before[host].1 > 0;
+                self.model.begin(host, is_apart);
+                self.world.begin(host, is_apart);
                 return self.work(self.model.ticks.len() - 1, true);
             }
             Event::Duty(number) => {
@@ -96,13 +97,13 @@ impl Run<'_> {
                 self.world.pause(scope, false);
             }
             Event::Cancel(number) => {
-                if let Some(job) = nth(&self.jobs(|job| job.state.is_open()), number) {
+                if let Some(job) = nth(&self.model.jobs_that(|job| job.state.is_open()), number) {
                     self.model.cancel(job);
                     self.world.cancel(self.model.jobs[job].id);
                 }
             }
             Event::Retry(number) => {
-                if let Some(job) = nth(&self.jobs(|job| !job.state.is_open()), number) {
+                if let Some(job) = nth(&self.model.jobs_that(|job| !job.state.is_open()), number) {
                     self.model.retry(job);
                     self.world.retry(self.model.jobs[job].id);
                 }
@@ -118,10 +119,6 @@ impl Run<'_> {
 
     fn ticks(&self) -> Vec<usize> {
         (0..self.model.ticks.len()).collect()
-    }
-
-    fn jobs(&self, are: impl Fn(&Job) -> bool) -> Vec<usize> {
-        (0..self.model.jobs.len()).filter(|job| are(&self.model.jobs[*job])).collect()
     }
 
     fn set_clock(&mut self, by: Ms) {
@@ -183,25 +180,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Finds each job of the reference again in the database, the nth of a name as the nth of that name.
     fn compare(&mut self) -> Result<(), String> {
         let found = self.world.jobs();
-        let mut wrong = Vec::new();
-        for name in NAMES {
-            let mut theirs = found.iter().filter(|job| job.name == name);
-            for job in self.model.jobs.iter_mut().filter(|job| job.name == name) {
-                match theirs.next() {
-                    None => wrong.push(format!("there is no {}", line(job))),
-                    Some(found) => {
-                        job.id = found.id;
-                        if !is_like(job, found) {
-                            wrong.push(format!("{}, expected {}", lines(std::slice::from_ref(found)).trim(), line(job)));
-                        }
-                    }
-                }
-            }
-            wrong.extend(theirs.map(|more| format!("{}, expected none", lines(std::slice::from_ref(more)).trim())));
-        }
+        let mut wrong: Vec<String> = compare::difference(&mut self.model, &found, How::Exact).into_iter().collect();
         for (tick, in_world) in self.model.ticks.iter().zip(&self.world.ticks) {
             let expected: Vec<i64> = tick.held.iter().map(|job| self.model.jobs[*job].id).collect();
             let held: Vec<i64> = in_world.held.iter().map(|job| job.id).collect();
@@ -209,36 +190,6 @@ impl Run<'_> {
                 wrong.push(format!("tick {} holds {held:?}, expected {expected:?}", tick.number));
             }
         }
-        if wrong.is_empty() { Ok(()) } else { Err(wrong[..wrong.len().min(6)].join("\n    ")) }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n    ")) }
     }
-}
-
-fn is_like(job: &Job, found: &Found) -> bool {
-    let missed = found.reason.strip_prefix("skipped: ").and_then(|rest| rest.split_once(" missed")?.0.parse().ok());
-    job.state.word() == found.state
-        && job.at == found.at
-        && job.attempts == found.attempts
-        && QUEUES[job.queue] == found.queue
-        && job.missed == missed
-        && (job.state == State::Running) == found.is_held
-        && (!job.state.is_open() || job.run_at == found.run_at)
-}
-
-fn line(job: &Job) -> String {
-    let Job { id, name, state, attempts, missed, .. } = job;
-    let at = job.at.map_or_else(String::new, |at| format!("@{}", shown(at)));
-    let missed = missed.map_or_else(String::new, |missed| format!(", which tells of {missed} missed"));
-    format!("job {id} {name}{at} {}, attempts {attempts}, run at {}{missed}", state.word(), shown(job.run_at))
-}
-
-fn lines(found: &[Found]) -> String {
-    let line = |job: &Found| {
-        let at = job.at.map_or_else(String::new, |at| format!("@{}", shown(at)));
-        let Found { id, name, state, attempts, queue, order, reason, .. } = job;
-        format!(
-            "      job {id} {name}{at} {state}, attempts {attempts}, run at {}, {queue} {order} {reason}",
-            shown(job.run_at)
-        )
-    };
-    found.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -111,6 +111,8 @@ pub(super) enum Event {
     Deploy(usize),
     /// A tick begins on a host.
     Tick(usize),
+    /// One that still works by the file that lay there before, in a container on its way out.
+    OldTick(usize),
     /// A tick that lives does what it does each second.
     Duty(usize),
     /// A command ends.
@@ -132,6 +134,11 @@ pub(super) struct Plan {
     pub(super) start: Ms,
     pub(super) file: File,
     pub(super) events: Vec<Event>,
+}
+
+/// The nth of a list that begins anew at its end.
+pub(super) fn nth<T: Copy>(of: &[T], number: usize) -> Option<T> {
+    (!of.is_empty()).then(|| of[number % of.len()])
 }
 
 pub(super) fn pick<T: Copy>(dice: &mut Dice, of: &[T]) -> T {
@@ -172,7 +179,8 @@ fn event(dice: &mut Dice, events: &mut Vec<Event>) {
         0..=7 => Event::Pass(pick(dice, &[1, 1, 3, 5, 20, 30, 61, 71]) * SECOND),
         8..=10 => Event::Pass(pick(dice, &[2, 4, 5, 11, 15, 31]) * MINUTE),
         11 => Event::Pass(pick(dice, &[HOUR, HOUR, 2 * HOUR, 5 * HOUR, 9 * HOUR, DAY])),
-        12..=18 => Event::Tick(host),
+        12..=17 => Event::Tick(host),
+        18 => if dice.roll(2) == 0 { Event::OldTick(host) } else { Event::Tick(host) },
         19..=20 => Event::Duty(any),
         21..=25 => Event::End(
             any,

@@ -1,6 +1,7 @@
 //! The smallest plan that still shows a difference.
 
-use super::oracle::{explore, shown};
+use super::compare::shown;
+use super::oracle::{Seen, explore};
 use super::plan::{Def, Plan};
 use super::world::World;
 use super::yaml;
@@ -26,13 +27,14 @@ const SIMPLER: [fn(&mut Def); 15] = [
 
 /// Leaves out what can be left out, and says what is left and what differs then.
 pub(super) fn shrink(world: &mut World, mut plan: Plan) -> String {
-    let Err((mut at, mut difference)) = explore(world, &plan) else { return "it differed once only".to_owned() };
+    let mut seen = Seen::new();
+    let Err((mut at, mut difference)) = explore(world, &plan, &mut seen) else { return "it differed once only".to_owned() };
     plan.events.truncate(at + 1);
     let mut is_smaller = true;
     while is_smaller {
         is_smaller = false;
         for smaller in smaller_than(&plan) {
-            if let Err(found) = explore(world, &smaller) {
+            if let Err(found) = explore(world, &smaller, &mut seen) {
                 (at, difference) = found;
                 plan = smaller;
                 plan.events.truncate(at + 1);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,8 +48,10 @@ pub(super) struct World {
     /// Connections that no tick has.
     idle: Vec<Store>,
     pub(super) ticks: Vec<Tick>,
-    /// What each host has read of its jobs.yaml.
-    configs: [Option<Arc<Config>>; 2],
+    /// The releases of each host, and when the last one of any was put in place.
+    releases: [Vec<PathBuf>; 2],
+    placed: (i64, i64),
+    configs: BTreeMap<PathBuf, Arc<Config>>,
 }
 
 #[derive(QueryableByName)]
@@ -58,7 +60,7 @@ struct Text {
     text: Option<String>,
 }
 
-const JOBS: &str = "SELECT group_concat(line, char(10)) AS text FROM (SELECT id || '|' || name || '|' || \
+pub(super) const JOBS: &str = "SELECT group_concat(line, char(10)) AS text FROM (SELECT id || '|' || name || '|' || \
      COALESCE(CAST(round(unixepoch(scheduled_for, 'subsec') * 1000) AS INTEGER), '') || '|' || state || '|' || attempts || '|' || \
      CAST(round(unixepoch(run_at, 'subsec') * 1000) AS INTEGER) || '|' || queue || '|' || priority_order || '|' || \
      (owner IS NOT NULL) || '|' || COALESCE(reason, '') AS line FROM duly_job ORDER BY id)";
@@ -70,7 +72,14 @@ impl World {
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in("/dev/shm")
             .unwrap();
-        let mut world = World { folder, idle: Vec::new(), ticks: Vec::new(), configs: [None, None] };
+        let mut world = World {
+            folder,
+            idle: Vec::new(),
+            ticks: Vec::new(),
+            releases: [Vec::new(), Vec::new()],
+            placed: (0, 0),
+            configs: BTreeMap::new(),
+        };
         let mut store = world.connection();
         store.migrate().unwrap();
         world.idle.push(store);
@@ -92,6 +101,8 @@ impl World {
         while !self.ticks.is_empty() {
             self.end_tick(0);
         }
+        self.releases = [Vec::new(), Vec::new()];
+        self.configs.clear();
         let mut store = self.connection();
         let tables = "SELECT group_concat(name, ' ') AS text FROM sqlite_master WHERE type = 'table' AND name LIKE 'duly_%' \
                       AND name NOT IN ('duly_migration', 'duly_pause')";
@@ -105,37 +116,59 @@ impl World {
         self.idle.push(store);
     }
 
-    /// Puts a file in place on a host.
+    fn host(&self, host: usize) -> PathBuf {
+        self.folder.path().join(format!("host{host}"))
+    }
+
+    /// Puts a file in place on a host, as a release to which a link leads.
     pub(super) fn place(&mut self, host: usize, file: &File) {
-        let folder = self.folder.path().join(format!("host{host}"));
-        fs::create_dir_all(folder.join("state")).unwrap();
-        fs::set_permissions(folder.join("state"), Permissions::from_mode(0o700)).unwrap();
+        let folder = self.host(host);
+        let release = folder.join(self.releases[host].len().to_string());
+        for folder in [&release, &folder.join("state")] {
+            fs::create_dir_all(folder).unwrap();
+            fs::set_permissions(folder, Permissions::from_mode(0o700)).unwrap();
+        }
         let head = format!(
             "database: sqlite:{}/jobs.db\nrunner: {{concurrency: 3, lease: {}s, state_dir: {}/state}}\n",
             self.folder.path().display(),
             LEASE / 1000,
             folder.display()
         );
-        let next = folder.join("next");
-        fs::write(&next, yaml::text(file, &head, "['true']")).unwrap();
-        fs::set_permissions(&next, Permissions::from_mode(0o600)).unwrap();
-        fs::rename(next, folder.join("jobs.yaml")).unwrap();
-        self.configs[host] = None;
+        let path = release.join("jobs.yaml");
+        fs::write(&path, yaml::text(file, &head, "['true']")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        // Later than the one before, as the file system counts time.
+        loop {
+            let next = folder.join("next");
+            symlink(&release, &next).unwrap();
+            let found = next.symlink_metadata().unwrap();
+            fs::rename(&next, folder.join("current")).unwrap();
+            if (found.ctime(), found.ctime_nsec()) > self.placed {
+                self.placed = (found.ctime(), found.ctime_nsec());
+                break;
+            }
+        }
+        self.configs.remove(&folder.join("current/jobs.yaml"));
+        self.releases[host].push(path);
     }
 
-    fn config(&mut self, host: usize) -> Arc<Config> {
-        let path = self.folder.path().join(format!("host{host}/jobs.yaml"));
+    fn config(&mut self, host: usize, is_apart: bool) -> Arc<Config> {
+        let releases = &self.releases[host];
+        let path = match releases.len().checked_sub(2) {
+            Some(before) if is_apart => releases[before].clone(),
+            _ => self.host(host).join("current/jobs.yaml"),
+        };
         let read = || {
-            let options = LoadOptions { path: Some(path), database_url: None };
+            let options = LoadOptions { path: Some(path.clone()), database_url: None };
             Arc::new(duly::config::load(&options).unwrap_or_else(|err| panic!("{err}")))
         };
-        Arc::clone(self.configs[host].get_or_insert_with(read))
+        Arc::clone(self.configs.entry(path.clone()).or_insert_with(read))
     }
 
-    pub(super) fn begin(&mut self, host: usize) {
-        let (config, store) = (self.config(host), self.connection());
-        let folder = self.folder.path().join(format!("host{host}/state"));
-        let rehearsal = Rehearsal::new(config, store, &format!("host{host}"), folder);
+    /// A tick begins, by the file that lies there, or by the one that lay there before.
+    pub(super) fn begin(&mut self, host: usize, is_apart: bool) {
+        let (config, store) = (self.config(host, is_apart), self.connection());
+        let rehearsal = Rehearsal::new(config, store, &format!("host{host}"), self.host(host).join("state"));
         self.ticks.push(Tick { rehearsal, held: Vec::new() });
     }
 
@@ -203,7 +236,7 @@ impl World {
 
     /// As `duly start` and `duly retry` do.
     fn enqueue(&mut self, job: impl FnOnce(&mut Store, &Config) -> Option<NewJob>) {
-        let config = self.config(0);
+        let config = self.config(0, false);
         self.with(|store| {
             let Some(job) = job(store, &config) else { return };
             match store.enqueue(&[job], &|name| config.definition(name)) {
