@@ -24,7 +24,7 @@ use world::World;
 /// Sequences that the suite explores.
 const SEQUENCES: u64 = 1500;
 /// Differences told at most.
-const TOLD: usize = 5;
+const TOLD: u64 = 5;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
@@ -36,6 +36,7 @@ fn what_the_program_does_is_what_the_rules_say() {
     let first = setting("DULY_EXPLORER_SEED", 1);
     let last = first + setting("DULY_EXPLORER_SEQUENCES", SEQUENCES);
     let (next, told, began) = (AtomicU64::new(first), Mutex::new(Vec::new()), Instant::now());
+    let most = setting("DULY_EXPLORER_TOLD", TOLD);
     let all_seen = Mutex::new(Seen::new());
     std::thread::scope(|scope| {
         for _ in 0..setting("DULY_EXPLORER_WORKERS", 2) {
@@ -44,7 +45,7 @@ fn what_the_program_does_is_what_the_rules_say() {
                 let (mut world, mut seen) = (World::new(), Seen::new());
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= last || told.lock().unwrap().len() >= TOLD {
+                    if seed >= last || told.lock().unwrap().len() as u64 >= most {
                         break;
                     }
                     let plan = Plan::of(seed);
@@ -81,7 +82,7 @@ fn what_real_ticks_do_is_what_the_rules_say() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= last || told.lock().unwrap().len() >= TOLD {
+                    if seed >= last || told.lock().unwrap().len() as u64 >= TOLD {
                         return;
                     }
                     let plan = processes::plan(seed);
