@@ -95,6 +95,7 @@ pub(super) struct Host {
     pub(super) ticked: Ms,
     pub(super) since: usize,
     pub(super) schedules: Vec<&'static str>,
+    pub(super) queues: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +142,11 @@ impl Model {
     }
 
     pub(super) fn begin(&mut self, host: usize, is_apart: bool) {
-        let (file, since) = if is_apart { self.before[host].clone() } else { self.files[host].clone() };
+        // A link to a release is younger than the file in it.
+        let (file, since) = match is_apart {
+            true => (Rc::clone(&self.before[host].0), 2 * self.before[host].1),
+            false => (Rc::clone(&self.files[host].0), 2 * self.files[host].1 + 1),
+        };
         let number = self.ticks_begun;
         self.ticks_begun += 1;
         self.ticks.push(Tick { number, host, file, since, held: Vec::new(), is_outdated: false, is_apart });
@@ -293,7 +298,7 @@ impl Model {
                 let def = tick.file.def(self.jobs[job].name);
                 let is_stale = def.is_some_and(|def| def.is_stale_when_orphaned);
                 self.see(if is_stale { "interrupted and stale" } else { "interrupted" });
-                self.jobs[job].attempts -= 1;
+                self.jobs[job].attempts -= u32::from(!is_stale);
                 self.settle_attempt(job, if is_stale { After::End(State::Stale) } else { After::Wait(0) });
             }
         }
@@ -326,7 +331,7 @@ impl Model {
             wait = (wait * factor).min(max);
         }
         self.see(if wait > 0 { "a back-off" } else { "no back-off" });
-        if attempts >= 4 && wait == 0 {
+        if nth >= 4 && wait == 0 {
             self.see("at least a second");
             wait = 1;
         }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::cron::{MINUTE, Ms, Read, SECOND};
+use super::cron::{DAY, MINUTE, Ms, Read, SECOND};
 use super::model::{Host, Job, Model, On, Row, State};
 use super::plan::{CatchUp, Def, EXPRESSIONS, File, Overlap};
 
@@ -15,6 +15,8 @@ const AHEAD: Ms = MINUTE;
 /// When a host counts as silent, and how often it is written that it ticks.
 const SILENT: Ms = 3 * MINUTE;
 const RECORD: Ms = 30 * SECOND;
+/// After which silence it has been taken away.
+const GONE: Ms = DAY;
 
 fn scheduled(file: &File) -> impl Iterator<Item = (&Def, (usize, usize))> {
     file.defs.iter().filter(|def| def.enabled).filter_map(|def| Some((def, def.schedule?)))
@@ -41,7 +43,7 @@ impl Model {
                 return;
             }
             for (def, schedule) in scheduled(&file) {
-                let had = self.hosts.values().any(|host| host.schedules.contains(&def.name));
+                let had = self.hosts.is_empty() || self.hosts.values().any(|host| host.schedules.contains(&def.name));
                 let row = self.rows.get(def.name);
                 let is_newer = row.is_none_or(|row| row.since <= since);
                 let why = match row {
@@ -56,7 +58,46 @@ impl Model {
             }
         }
         let schedules = scheduled(&file).map(|(def, _)| def.name).collect();
-        self.hosts.insert(host, Host { ticked: now, since, schedules });
+        if !is_known {
+            self.requeue(&file, host);
+        }
+        self.hosts.insert(host, Host { ticked: now, since, schedules, queues: file.queues() });
+        self.set_back(&file);
+    }
+
+    /// Jobs in queues that nobody serves any more follow their definitions.
+    fn requeue(&mut self, file: &File, host: usize) {
+        let now = self.now;
+        let others = self.hosts.iter().filter(|(key, other)| **key != host && now - other.ticked <= GONE);
+        let served: Vec<usize> = others.flat_map(|(_, other)| other.queues.clone()).chain(file.queues()).collect();
+        let is_left = |job: &&mut Job| job.state < State::Running && !served.contains(&job.queue);
+        let mut moved = 0;
+        for job in self.jobs.iter_mut().filter(is_left) {
+            if let Some(def) = file.def(job.name) {
+                job.queue = def.queue;
+                moved += 1;
+            }
+        }
+        if moved > 0 {
+            self.see("a queue that nobody serves any more");
+        }
+    }
+
+    /// A mark that lies ahead of the clock begins anew; what was skipped of the time to come is no longer.
+    fn set_back(&mut self, file: &File) {
+        for (def, schedule) in scheduled(file) {
+            let Some(row) = self.rows.get_mut(def.name) else { continue };
+            if row.schedule == schedule && row.mark > self.now + AHEAD {
+                row.mark = self.now;
+                self.see("a mark ahead of the clock");
+                let to_come = |job: &&Job| {
+                    job.name == def.name && job.state == State::Cancelled && job.at.is_some_and(|at| at > self.now)
+                };
+                for job in self.jobs.iter().filter(to_come) {
+                    job.at.map(|at| self.taken.remove(&(def.name, at)));
+                }
+            }
+        }
     }
 
     /// Makes what is due, name by name.
@@ -65,14 +106,10 @@ impl Model {
         let names: Vec<&str> = self.rows.keys().copied().collect();
         for name in names {
             let Some((def, schedule)) = scheduled(&file).find(|(def, _)| def.name == name) else { continue };
-            let row = self.rows.get_mut(name).unwrap();
+            let row = &self.rows[name];
             if row.schedule != schedule {
                 self.see("a schedule of another file");
                 continue;
-            }
-            if row.mark > self.now + AHEAD {
-                row.mark = self.now;
-                self.see("a mark ahead of the clock");
             }
             if !self.is_paused(name, def.queue) {
                 self.make(&file, def);
@@ -112,11 +149,11 @@ impl Model {
             self.see("too late");
         }
         self.rows.get_mut(def.name).unwrap().mark = mark;
-        for at in due {
-            self.make_one(file, def, at);
-        }
         if let Some(last) = missed.last() {
             self.record(def, *last, Some(missed.len()));
+        }
+        for at in due {
+            self.make_one(file, def, at);
         }
     }
 
@@ -135,16 +172,21 @@ impl Model {
         let mut after = Vec::new();
         match overlap {
             Overlap::Allow => self.see("overlap: allow"),
-            Overlap::Queue => after = open.into_iter().map(|job| (job, On::Always)).collect(),
+            Overlap::Queue => {
+                let earlier = open.into_iter().filter(|job| self.jobs[*job].at < Some(at));
+                after = earlier.map(|job| (job, On::Always)).collect();
+            }
             Overlap::Skip => {
-                let gives_way = |job: &Job| job.state == State::Delayed && job.attempts > 0;
-                if open.iter().any(|job| !gives_way(&self.jobs[*job])) {
+                for job in open {
+                    let Job { state, attempts, at: before, .. } = self.jobs[job];
+                    if state == State::Delayed && attempts > 0 && before < Some(at) {
+                        self.see("a job between two attempts gives way");
+                        self.move_to_end(job, State::Failed);
+                    }
+                }
+                if self.jobs.iter().any(is_open) {
                     self.see("overlap: skip");
                     return self.record(def, at, None);
-                }
-                for job in open {
-                    self.see("a job between two attempts gives way");
-                    self.move_to_end(job, State::Failed);
                 }
             }
         }

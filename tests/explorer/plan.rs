@@ -293,12 +293,20 @@ impl Def {
     fn of(name: &'static str, dice: &mut Dice) -> Def {
         let zone = if dice.roll(3) == 0 { number(dice, 3) } else { 0 };
         // The first ones come more often.
-        let expression = number(dice, 1 + 13).min(number(dice, 14));
+        let expression = number(dice, 14).min(number(dice, 14));
+        let catch_up = maybe(dice, 2, &[CatchUp::Latest, CatchUp::All, CatchUp::All, CatchUp::None]);
+        let deadline = match catch_up {
+            // How many are made at once depends on how fast that goes.
+            Some(CatchUp::All) => Some(pick(dice, &[30 * SECOND, 5 * MINUTE])),
+            // What is on time depends on how far ticks were apart.
+            Some(CatchUp::None) => Some(pick(dice, &[30 * SECOND, 5 * MINUTE, HOUR])),
+            _ => maybe(dice, 4, &[30 * SECOND, 5 * MINUTE, HOUR]),
+        };
         Def {
             name,
             schedule: (dice.roll(8) > 0).then_some((expression, zone)),
-            catch_up: maybe(dice, 2, &[CatchUp::Latest, CatchUp::All, CatchUp::All, CatchUp::None]),
-            deadline: maybe(dice, 4, &[30 * SECOND, 5 * MINUTE, HOUR]),
+            catch_up,
+            deadline,
             overlap: maybe(dice, 2, &[Overlap::Skip, Overlap::Queue, Overlap::Allow]),
             enabled: dice.roll(12) > 0,
             queue: usize::from(dice.roll(3) == 0),

@@ -2,7 +2,7 @@
 
 use super::compare::shown;
 use super::oracle::{Seen, explore};
-use super::plan::{Def, Plan};
+use super::plan::{CatchUp, Def, Plan};
 use super::world::World;
 use super::yaml;
 
@@ -11,7 +11,7 @@ const SIMPLER: [fn(&mut Def); 15] = [
     |def| def.dependents.clear(),
     |def| def.schedule = None,
     |def| def.catch_up = None,
-    |def| def.deadline = None,
+    |def| def.deadline = def.deadline.filter(|_| matches!(def.catch_up, Some(CatchUp::All | CatchUp::None))),
     |def| def.overlap = None,
     |def| def.enabled = true,
     |def| def.queue = 0,
