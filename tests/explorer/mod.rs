@@ -3,6 +3,7 @@
 
 mod compare;
 mod cron;
+mod known;
 mod model;
 mod model_schedules;
 mod oracle;

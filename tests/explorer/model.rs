@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::cron::{Ms, SECOND};
+use super::known::{NEW_LIMIT, is_known};
 use super::plan::{Def, Ending, File, Scope};
+use super::yaml;
 
 /// How long a claim holds.
 pub(super) const LEASE: Ms = 60 * SECOND;
@@ -60,6 +62,8 @@ pub(super) struct Job {
     pub(super) owner: Option<usize>,
     pub(super) lease: Ms,
     pub(super) orphans: u32,
+    /// Whether it was begun under a limit of its queue, and of its name.
+    pub(super) is_counted: (bool, bool),
     pub(super) is_to_be_cancelled: bool,
     /// Of a row that tells of missed occurrences: how many.
     pub(super) missed: Option<usize>,
@@ -87,6 +91,8 @@ pub(super) struct Row {
     pub(super) mark: Ms,
     /// Which file has started it.
     pub(super) since: usize,
+    /// When the next look was put off to.
+    pub(super) look: Option<Ms>,
 }
 
 /// What it knows of a host that ticks.
@@ -94,7 +100,7 @@ pub(super) struct Row {
 pub(super) struct Host {
     pub(super) ticked: Ms,
     pub(super) since: usize,
-    pub(super) schedules: Vec<&'static str>,
+    pub(super) schedules: Vec<(&'static str, (usize, usize))>,
     pub(super) queues: Vec<usize>,
 }
 
@@ -155,7 +161,10 @@ impl Model {
     /// Whether a tick may begin nothing more, since another text has come to lie where it read its own.
     pub(super) fn is_outdated(&mut self, tick: usize) -> bool {
         let tick = &mut self.ticks[tick];
-        tick.is_outdated |= !tick.is_apart && *self.files[tick.host].0 != *tick.file;
+        let text = |file: &Rc<File>| yaml::text(file, "", "");
+        let found = &self.files[tick.host].0;
+        tick.is_outdated |=
+            !tick.is_apart && !Rc::ptr_eq(found, &tick.file) && text(found) != text(&tick.file);
         tick.is_outdated
     }
 
@@ -228,9 +237,9 @@ impl Model {
                     Some("no slot")
                 } else if self.is_paused(name, queue) {
                     Some("a pause")
-                } else if is_full(file.limits[queue], &|job| job.queue == queue) {
+                } else if is_full(file.limits[queue], &|job| job.queue == queue && (job.is_counted.0 || !is_known(NEW_LIMIT))) {
                     Some("the limit of a queue")
-                } else if is_full(def.concurrency, &|job| job.name == name) {
+                } else if is_full(def.concurrency, &|job| job.name == name && (job.is_counted.1 || !is_known(NEW_LIMIT))) {
                     Some("the limit of a name")
                 } else {
                     None
@@ -243,6 +252,7 @@ impl Model {
                 let taken = &mut self.jobs[job];
                 taken.state = State::Running;
                 taken.attempts += 1;
+                taken.is_counted = (file.limits[queue].is_some(), def.concurrency.is_some());
                 taken.owner = Some(number);
                 taken.lease = self.now + LEASE;
                 claimed.push(taken.id);

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use super::cron::{DAY, MINUTE, Ms, Read, SECOND};
+use super::cron::{DAY, HOUR, MINUTE, Ms, Read, SECOND};
+use super::known::{PUT_OFF, SILENT_NEWER, is_known};
 use super::model::{Host, Job, Model, On, Row, State};
 use super::plan::{CatchUp, Def, EXPRESSIONS, File, Overlap};
 
@@ -22,6 +23,12 @@ fn scheduled(file: &File) -> impl Iterator<Item = (&Def, (usize, usize))> {
     file.defs.iter().filter(|def| def.enabled).filter_map(|def| Some((def, def.schedule?)))
 }
 
+impl Host {
+    fn has(&self, name: &str) -> bool {
+        self.schedules.iter().any(|(had, _)| *had == name)
+    }
+}
+
 impl Model {
     /// A host is known, with the schedules of its file: those that are new, or others, or that nobody had, start from now. Not by
     /// a file that is older than one by which ticks are alive.
@@ -30,11 +37,11 @@ impl Model {
             (Rc::clone(&self.ticks[tick].file), self.ticks[tick].since, self.ticks[tick].host);
         let known = self.hosts.get(&host).cloned();
         let now = self.now;
-        let is_known = known.as_ref().is_some_and(|known| known.since == since);
-        if is_known && known.is_some_and(|known| (now - known.ticked).abs() <= RECORD) {
+        let is_recorded = known.as_ref().is_some_and(|known| known.since == since);
+        if is_recorded && known.is_some_and(|known| (now - known.ticked).abs() <= RECORD) {
             return;
         }
-        if !is_known {
+        if !is_recorded {
             let alive = |host: &Host| (now - host.ticked).abs() <= SILENT;
             let has_own = self.hosts.get(&host).is_some_and(alive);
             let mut others = self.hosts.iter().filter(|(key, known)| alive(known) && (!has_own || **key == host));
@@ -43,9 +50,9 @@ impl Model {
                 return;
             }
             for (def, schedule) in scheduled(&file) {
-                let had = self.hosts.is_empty() || self.hosts.values().any(|host| host.schedules.contains(&def.name));
+                let had = self.hosts.is_empty() || self.hosts.values().any(|host| host.has(def.name));
                 let row = self.rows.get(def.name);
-                let is_newer = row.is_none_or(|row| row.since <= since);
+                let is_newer = is_known(SILENT_NEWER) || row.is_none_or(|row| row.since <= since);
                 let why = match row {
                     None => Some("a new schedule"),
                     Some(row) if row.schedule != schedule => Some("a changed schedule"),
@@ -53,12 +60,12 @@ impl Model {
                 };
                 if let Some(why) = why.filter(|_| is_newer) {
                     self.see(why);
-                    self.rows.insert(def.name, Row { schedule, mark: now, since });
+                    self.rows.insert(def.name, Row { schedule, mark: now, since, look: None });
                 }
             }
         }
-        let schedules = scheduled(&file).map(|(def, _)| def.name).collect();
-        if !is_known {
+        let schedules = scheduled(&file).map(|(def, schedule)| (def.name, schedule)).collect();
+        if !is_recorded {
             self.requeue(&file, host);
         }
         self.hosts.insert(host, Host { ticked: now, since, schedules, queues: file.queues() });
@@ -88,7 +95,7 @@ impl Model {
         for (def, schedule) in scheduled(file) {
             let Some(row) = self.rows.get_mut(def.name) else { continue };
             if row.schedule == schedule && row.mark > self.now + AHEAD {
-                row.mark = self.now;
+                (row.mark, row.look) = (self.now, None);
                 self.see("a mark ahead of the clock");
                 let to_come = |job: &&Job| {
                     job.name == def.name && job.state == State::Cancelled && job.at.is_some_and(|at| at > self.now)
@@ -103,17 +110,47 @@ impl Model {
     /// Makes what is due, name by name.
     pub(super) fn make_due(&mut self, tick: usize) {
         let file = Rc::clone(&self.ticks[tick].file);
-        let names: Vec<&str> = self.rows.keys().copied().collect();
+        let names: Vec<&'static str> = self.rows.keys().copied().collect();
         for name in names {
-            let Some((def, schedule)) = scheduled(&file).find(|(def, _)| def.name == name) else { continue };
-            let row = &self.rows[name];
-            if row.schedule != schedule {
-                self.see("a schedule of another file");
+            let found = scheduled(&file).find(|(def, _)| def.name == name);
+            if self.is_paused(name, found.map_or(usize::MAX, |(def, _)| def.queue)) {
                 continue;
             }
-            if !self.is_paused(name, def.queue) {
-                self.make(&file, def);
+            let Some(next) = self.next_look(name).filter(|next| *next <= self.now) else { continue };
+            let Some((def, schedule)) = found else {
+                self.put_off(name, next);
+                continue;
+            };
+            if self.rows[name].schedule != schedule {
+                self.see("a schedule of another file");
+                self.take_over(tick, name, next, schedule);
+                continue;
             }
+            self.make(&file, def);
+        }
+    }
+
+    /// When a name is to be looked at next.
+    fn next_look(&self, name: &str) -> Option<Ms> {
+        let Row { schedule: (expression, zone), mark, look, .. } = self.rows[name];
+        look.or_else(|| Read::new(EXPRESSIONS[expression], zone).between(mark, self.now).first().copied())
+    }
+
+    /// By a host that does not have it, where it is overdue.
+    fn put_off(&mut self, name: &str, next: Ms) {
+        if is_known(PUT_OFF) && self.now - next > HOUR {
+            let look = self.now + HOUR;
+            self.rows.get_mut(name).unwrap().look = Some(look);
+        }
+    }
+
+    /// By a host that has it otherwise, where no other ticks that has it.
+    fn take_over(&mut self, tick: usize, name: &'static str, next: Ms, schedule: (usize, usize)) {
+        let own: Vec<_> = scheduled(&self.ticks[tick].file).map(|(def, schedule)| (def.name, schedule)).collect();
+        let (now, since) = (self.now, self.ticks[tick].since);
+        let attends = |host: &Host| (now - host.ticked).abs() <= SILENT && host.has(name) && host.schedules != own;
+        if is_known(SILENT_NEWER) && now - next > 5 * MINUTE && !self.hosts.values().any(attends) {
+            self.rows.insert(name, Row { schedule, mark: now, since, look: None });
         }
     }
 
@@ -148,7 +185,8 @@ impl Model {
         if mark == self.now && missed.last().is_some_and(|last| *last < earliest) {
             self.see("too late");
         }
-        self.rows.get_mut(def.name).unwrap().mark = mark;
+        let row = self.rows.get_mut(def.name).unwrap();
+        (row.mark, row.look) = (mark, None);
         if let Some(last) = missed.last() {
             self.record(def, *last, Some(missed.len()));
         }
@@ -230,6 +268,7 @@ impl Model {
             owner: None,
             lease: 0,
             orphans: 0,
+            is_counted: (false, false),
             is_to_be_cancelled: false,
             missed: None,
         }

@@ -302,12 +302,15 @@ impl Def {
             Some(CatchUp::None) => Some(pick(dice, &[30 * SECOND, 5 * MINUTE, HOUR])),
             _ => maybe(dice, 4, &[30 * SECOND, 5 * MINUTE, HOUR]),
         };
+        let unique = dice.roll(5) == 0;
+        let overlap = maybe(dice, 2, &[Overlap::Skip, Overlap::Queue, Overlap::Allow]);
         Def {
             name,
             schedule: (dice.roll(8) > 0).then_some((expression, zone)),
             catch_up,
             deadline,
-            overlap: maybe(dice, 2, &[Overlap::Skip, Overlap::Queue, Overlap::Allow]),
+            // Which what is unique can only skip.
+            overlap: if unique { Some(Overlap::Skip) } else { overlap },
             enabled: dice.roll(12) > 0,
             queue: usize::from(dice.roll(3) == 0),
             priority: if dice.roll(4) == 0 { pick(dice, &[5, -5]) } else { 0 },
@@ -315,7 +318,7 @@ impl Def {
             backoff: pick(dice, &[(0, 2, 60), (1, 1, 60), (5, 5, 3600), (60, 2, 600), (600, 1, 600)]),
             permanent: maybe(dice, 2, &[65, 137, 1]),
             is_stale_when_orphaned: dice.roll(5) == 0,
-            unique: dice.roll(5) == 0,
+            unique,
             concurrency: maybe(dice, 4, &[1, 1, 2]),
             dependents: Vec::new(),
         }
