@@ -15,6 +15,7 @@ use super::duties::{Tick, TickOptions};
 use super::worker::Ended;
 use crate::config::Config;
 use crate::job::Outcome;
+use crate::process::clock::since_boot;
 use crate::store::{ClaimRequest, Claimed, Finished, Limits, Store};
 
 /// A tick that executes nothing.
@@ -32,12 +33,8 @@ impl Rehearsal {
     /// A tick on a host of that name, with what it has of its own in `folder`.
     #[must_use]
     pub fn new(config: Arc<Config>, store: Store, host: &str, folder: PathBuf) -> Self {
-        let options = TickOptions {
-            queues: config.queues.clone(),
-            limit: None,
-            max_runtime: None,
-            concurrency: None,
-        };
+        let options =
+            TickOptions { queues: config.queues.clone(), limit: None, max_runtime: None, concurrency: None };
         let me = Identity { host: host.to_owned(), ..Identity::new() };
         let tick = Tick {
             config,
@@ -49,6 +46,9 @@ impl Rehearsal {
             began: Instant::now(),
             undeclared: BTreeSet::new(),
             trouble: None,
+            is_outdated: false,
+            under_way: Arc::default(),
+            distance: chrono::TimeDelta::zero(),
         };
         Self { tick }
     }
@@ -90,8 +90,11 @@ impl Rehearsal {
     ///
     /// When the database fails.
     pub fn claim(&mut self, wanted: usize) -> Result<Vec<Claimed>> {
+        let mut claimed: Vec<Claimed> = Vec::new();
+        if self.tick.is_outdated() {
+            return Ok(claimed);
+        }
         let config = Arc::clone(&self.tick.config);
-        let mut claimed = Vec::new();
         for queue in &self.tick.options.queues {
             if claimed.len() >= wanted {
                 break;
@@ -108,7 +111,15 @@ impl Rehearsal {
             let is_declared = |name: &str| config.definition(name).is_some();
             claimed.extend(self.tick.store.claim(request, limits, &is_declared)?.jobs);
         }
+        for job in &claimed {
+            self.tick.under_way.add(job.clone(), None, since_boot(), config.runner.lease)?;
+        }
         Ok(claimed)
+    }
+
+    /// Forgets a job that is not this runner's any more.
+    pub fn lose(&mut self, job: &Claimed) {
+        self.tick.under_way.remove(job.id, job.fence);
     }
 
     /// Records how the command of a claimed job ended.
@@ -118,6 +129,8 @@ impl Rehearsal {
     /// When the database fails.
     pub fn end(&mut self, job: &Claimed, outcome: Outcome) -> Result<Finished> {
         let end = Ended::without_process(outcome).record(job, &self.tick.config, &self.tick.me);
-        Ok(self.tick.store.finish(&[end])?)
+        let finished = self.tick.store.finish(&[end])?;
+        self.lose(job);
+        Ok(finished)
     }
 }

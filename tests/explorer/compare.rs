@@ -19,7 +19,8 @@ pub(super) enum How {
 }
 
 pub(super) fn shown(at: Ms) -> String {
-    chrono::DateTime::from_timestamp_millis(at).map_or_else(String::new, |at| at.format("%m-%d %H:%M:%S").to_string())
+    chrono::DateTime::from_timestamp_millis(at)
+        .map_or_else(String::new, |at| at.format("%m-%d %H:%M:%S").to_string())
 }
 
 /// Finds each job of the reference again in the database, the nth of a name as the nth of that name; says what is wrong.
@@ -44,7 +45,8 @@ pub(super) fn difference(model: &mut Model, found: &[Found], how: How) -> Option
 }
 
 fn is_like(job: &Job, found: &Found, how: How) -> bool {
-    let missed = found.reason.strip_prefix("skipped: ").and_then(|rest| rest.split_once(" missed")?.0.parse().ok());
+    let missed =
+        found.reason.strip_prefix("skipped: ").and_then(|rest| rest.split_once(" missed")?.0.parse().ok());
     let late = if how == How::Exact { 0 } else { LATE };
     job.at == found.at
         && (how == How::There
@@ -66,7 +68,10 @@ fn line(job: &Job) -> String {
 fn shown_job(job: &Found) -> String {
     let at = job.at.map_or_else(String::new, |at| format!("@{}", shown(at)));
     let Found { id, name, state, attempts, queue, order, reason, .. } = job;
-    format!("job {id} {name}{at} {state}, attempts {attempts}, run at {}, {queue} {order} {reason}", shown(job.run_at))
+    format!(
+        "job {id} {name}{at} {state}, attempts {attempts}, run at {}, {queue} {order} {reason}",
+        shown(job.run_at)
+    )
 }
 
 pub(super) fn lines(found: &[Found]) -> String {

@@ -34,7 +34,8 @@ pub(super) const fn day_of_2026(day: i64) -> Ms {
 fn bits(field: &str, least: u32, most: u32) -> u64 {
     let mut set = 0;
     for part in field.split(',') {
-        let (range, step) = part.split_once('/').map_or((part, 1), |(range, step)| (range, step.parse().unwrap()));
+        let (range, step) =
+            part.split_once('/').map_or((part, 1), |(range, step)| (range, step.parse().unwrap()));
         let (from, to) = match range.split_once('-') {
             _ if range == "*" => (least, most),
             Some((from, to)) => (from.parse().unwrap(), to.parse().unwrap()),
@@ -64,7 +65,11 @@ pub(super) struct Read {
 
 impl Read {
     pub(super) fn new(expression: &str, zone: usize) -> Read {
-        let whole = if expression.split(' ').count() == 5 { format!("0 {expression}") } else { expression.to_owned() };
+        let whole = if expression.split(' ').count() == 5 {
+            format!("0 {expression}")
+        } else {
+            expression.to_owned()
+        };
         let fields: Vec<&str> = whole.split(' ').collect();
         Read {
             seconds: bits(fields[0], 0, 59),
@@ -86,7 +91,8 @@ impl Read {
             return found;
         }
         // Further than any clock is changed.
-        let (first, last) = (mark + offset(self.zone, mark) - 2 * HOUR, now + offset(self.zone, now) + 2 * HOUR);
+        let (first, last) =
+            (mark + offset(self.zone, mark) - 2 * HOUR, now + offset(self.zone, now) + 2 * HOUR);
         let mut hour = first.div_euclid(HOUR) * HOUR;
         while hour <= last {
             if is_in(self.hours, hour.rem_euclid(DAY) / HOUR) && self.names_day_of(hour) {

@@ -10,7 +10,14 @@ pub(super) const SILENT_NEWER: &str = "an older file takes nothing back from one
 /// A tick makes what is due of a schedule that it has, also where a host without that schedule has looked at it before.
 pub(super) const PUT_OFF: &str = "a host without a schedule does not put it off for others";
 
-const KNOWN: [&str; 3] = [NEW_LIMIT, SILENT_NEWER, PUT_OFF];
+/// `overlap: queue` waits until every earlier one has ended, also where one was begun again by hand.
+pub(super) const AGAIN_BY_HAND: &str =
+    "what was begun again by hand does not let the next one pass the others";
+
+/// What depends on a job that gives way makes room for what depends on the next one.
+pub(super) const GIVES_WAY_WHOLE: &str = "a job gives way with all that depends on it";
+
+const KNOWN: [&str; 5] = [NEW_LIMIT, SILENT_NEWER, PUT_OFF, AGAIN_BY_HAND, GIVES_WAY_WHOLE];
 
 /// Whether the program is known not to keep a rule.
 pub(super) fn is_known(rule: &str) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::cron::{Ms, SECOND};
-use super::known::{NEW_LIMIT, is_known};
+use super::known::{AGAIN_BY_HAND, NEW_LIMIT, is_known};
 use super::plan::{Def, Ending, File, Scope};
 use super::yaml;
 
@@ -120,6 +120,8 @@ pub(super) struct Model {
     /// What lay there before.
     pub(super) before: Vec<(Rc<File>, usize)>,
     pub(super) files_placed: usize,
+    /// Jobs that have given way, and what depends on them has not yet.
+    pub(super) giving_way: Vec<usize>,
     /// Which rules have decided something.
     pub(super) seen: BTreeMap<&'static str, u64>,
 }
@@ -237,9 +239,13 @@ impl Model {
                     Some("no slot")
                 } else if self.is_paused(name, queue) {
                     Some("a pause")
-                } else if is_full(file.limits[queue], &|job| job.queue == queue && (job.is_counted.0 || !is_known(NEW_LIMIT))) {
+                } else if is_full(file.limits[queue], &|job| {
+                    job.queue == queue && (job.is_counted.0 || !is_known(NEW_LIMIT))
+                }) {
                     Some("the limit of a queue")
-                } else if is_full(def.concurrency, &|job| job.name == name && (job.is_counted.1 || !is_known(NEW_LIMIT))) {
+                } else if is_full(def.concurrency, &|job| {
+                    job.name == name && (job.is_counted.1 || !is_known(NEW_LIMIT))
+                }) {
                     Some("the limit of a name")
                 } else {
                     None
@@ -372,7 +378,8 @@ impl Model {
     /// A job ends, and with it the waiting of those that wait for it.
     pub(super) fn move_to_end(&mut self, job: usize, state: State) {
         self.jobs[job].state = state;
-        let waits = |other: &Job| other.state == State::Waiting && other.after.iter().any(|(of, _)| *of == job);
+        let waits =
+            |other: &Job| other.state == State::Waiting && other.after.iter().any(|(of, _)| *of == job);
         let waiting: Vec<usize> = (0..self.jobs.len()).filter(|other| waits(&self.jobs[*other])).collect();
         for other in waiting {
             self.look_at_waiting(other);
@@ -382,9 +389,8 @@ impl Model {
     pub(super) fn look_at_waiting(&mut self, job: usize) {
         let prerequisites: Vec<(State, On)> =
             self.jobs[job].after.iter().map(|(of, on)| (self.jobs[*of].state, *on)).collect();
-        let is_missed = |(state, on): &(State, On)| {
-            !state.is_open() && *on == On::Success && *state != State::Success
-        };
+        let is_missed =
+            |(state, on): &(State, On)| !state.is_open() && *on == On::Success && *state != State::Success;
         if self.jobs[job].state != State::Waiting {
             return;
         }
@@ -398,10 +404,28 @@ impl Model {
         }
     }
 
+    /// What waits for a job of its schedule waits for what that waits for.
+    fn close_the_gap(&mut self, gone: usize) {
+        let (before, name) = (self.jobs[gone].after.clone(), self.jobs[gone].name);
+        let is_alike = |job: &Job| job.name == name && job.at.is_some();
+        let before: Vec<(usize, On)> =
+            before.into_iter().filter(|(of, _)| is_alike(&self.jobs[*of])).collect();
+        for job in
+            self.jobs.iter_mut().filter(|job| is_alike(job) && job.after.iter().any(|(of, _)| *of == gone))
+        {
+            job.after.extend(before.clone());
+        }
+    }
+
     pub(super) fn cancel(&mut self, job: usize) {
         match self.jobs[job].state {
             State::Running => self.jobs[job].is_to_be_cancelled = true,
-            state if state.is_open() => self.move_to_end(job, State::Cancelled),
+            state if state.is_open() => {
+                if state == State::Waiting && is_known(AGAIN_BY_HAND) {
+                    self.close_the_gap(job);
+                }
+                self.move_to_end(job, State::Cancelled);
+            }
             _ => {}
         }
     }

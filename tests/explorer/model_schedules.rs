@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::cron::{DAY, HOUR, MINUTE, Ms, Read, SECOND};
-use super::known::{PUT_OFF, SILENT_NEWER, is_known};
+use super::known::{AGAIN_BY_HAND, GIVES_WAY_WHOLE, PUT_OFF, SILENT_NEWER, is_known};
 use super::model::{Host, Job, Model, On, Row, State};
 use super::plan::{CatchUp, Def, EXPRESSIONS, File, Overlap};
 
@@ -44,7 +44,8 @@ impl Model {
         if !is_recorded {
             let alive = |host: &Host| (now - host.ticked).abs() <= SILENT;
             let has_own = self.hosts.get(&host).is_some_and(alive);
-            let mut others = self.hosts.iter().filter(|(key, known)| alive(known) && (!has_own || **key == host));
+            let mut others =
+                self.hosts.iter().filter(|(key, known)| alive(known) && (!has_own || **key == host));
             if others.any(|(_, known)| known.since > since) {
                 self.see("an older file is not heard");
                 return;
@@ -76,7 +77,8 @@ impl Model {
     fn requeue(&mut self, file: &File, host: usize) {
         let now = self.now;
         let others = self.hosts.iter().filter(|(key, other)| **key != host && now - other.ticked <= GONE);
-        let served: Vec<usize> = others.flat_map(|(_, other)| other.queues.clone()).chain(file.queues()).collect();
+        let served: Vec<usize> =
+            others.flat_map(|(_, other)| other.queues.clone()).chain(file.queues()).collect();
         let is_left = |job: &&mut Job| job.state < State::Running && !served.contains(&job.queue);
         let mut moved = 0;
         for job in self.jobs.iter_mut().filter(is_left) {
@@ -98,7 +100,9 @@ impl Model {
                 (row.mark, row.look) = (self.now, None);
                 self.see("a mark ahead of the clock");
                 let to_come = |job: &&Job| {
-                    job.name == def.name && job.state == State::Cancelled && job.at.is_some_and(|at| at > self.now)
+                    job.name == def.name
+                        && job.state == State::Cancelled
+                        && job.at.is_some_and(|at| at > self.now)
                 };
                 for job in self.jobs.iter().filter(to_come) {
                     job.at.map(|at| self.taken.remove(&(def.name, at)));
@@ -146,9 +150,11 @@ impl Model {
 
     /// By a host that has it otherwise, where no other ticks that has it.
     fn take_over(&mut self, tick: usize, name: &'static str, next: Ms, schedule: (usize, usize)) {
-        let own: Vec<_> = scheduled(&self.ticks[tick].file).map(|(def, schedule)| (def.name, schedule)).collect();
+        let own: Vec<_> =
+            scheduled(&self.ticks[tick].file).map(|(def, schedule)| (def.name, schedule)).collect();
         let (now, since) = (self.now, self.ticks[tick].since);
-        let attends = |host: &Host| (now - host.ticked).abs() <= SILENT && host.has(name) && host.schedules != own;
+        let attends =
+            |host: &Host| (now - host.ticked).abs() <= SILENT && host.has(name) && host.schedules != own;
         if is_known(SILENT_NEWER) && now - next > 5 * MINUTE && !self.hosts.values().any(attends) {
             self.rows.insert(name, Row { schedule, mark: now, since, look: None });
         }
@@ -193,6 +199,9 @@ impl Model {
         for at in due {
             self.make_one(file, def, at);
         }
+        for job in std::mem::take(&mut self.giving_way) {
+            self.move_to_end(job, State::Failed);
+        }
     }
 
     fn make_one(&mut self, file: &File, def: &Def, at: Ms) {
@@ -211,15 +220,23 @@ impl Model {
         match overlap {
             Overlap::Allow => self.see("overlap: allow"),
             Overlap::Queue => {
-                let earlier = open.into_iter().filter(|job| self.jobs[*job].at < Some(at));
-                after = earlier.map(|job| (job, On::Always)).collect();
+                let first = if is_known(AGAIN_BY_HAND) { open.len().saturating_sub(1) } else { 0 };
+                after = open[first..].iter().map(|job| (*job, On::Always)).collect();
+                if open.len() > 1 {
+                    self.see("overlap: queue behind several");
+                }
             }
             Overlap::Skip => {
                 for job in open {
                     let Job { state, attempts, at: before, .. } = self.jobs[job];
                     if state == State::Delayed && attempts > 0 && before < Some(at) {
                         self.see("a job between two attempts gives way");
-                        self.move_to_end(job, State::Failed);
+                        if is_known(GIVES_WAY_WHOLE) {
+                            self.jobs[job].state = State::Failed;
+                            self.giving_way.push(job);
+                        } else {
+                            self.move_to_end(job, State::Failed);
+                        }
                     }
                 }
                 if self.jobs.iter().any(is_open) {
@@ -227,9 +244,6 @@ impl Model {
                     return self.record(def, at, None);
                 }
             }
-        }
-        if after.len() > 1 {
-            self.see("overlap: queue behind several");
         }
         if self.has_unique(def) {
             self.see("unique");

@@ -31,7 +31,8 @@ pub(super) fn explore(world: &mut World, plan: &Plan, seen: &mut Seen) -> Result
     let mut run = Run { world, model, newest: Rc::clone(&first), first };
     run.place(None);
     let done = plan.events.iter().enumerate().try_for_each(|(at, event)| {
-        run.happen(*event).map_err(|difference| (at, format!("{event:?} at {}: {difference}", shown(run.model.now))))
+        run.happen(*event)
+            .map_err(|difference| (at, format!("{event:?} at {}: {difference}", shown(run.model.now))))
     });
     duly_test_clock::set(None);
     for (rule, count) in run.model.seen {
@@ -182,7 +183,8 @@ impl Run<'_> {
 
     fn compare(&mut self) -> Result<(), String> {
         let found = self.world.jobs();
-        let mut wrong: Vec<String> = compare::difference(&mut self.model, &found, How::Exact).into_iter().collect();
+        let mut wrong: Vec<String> =
+            compare::difference(&mut self.model, &found, How::Exact).into_iter().collect();
         for (tick, in_world) in self.model.ticks.iter().zip(&self.world.ticks) {
             let expected: Vec<i64> = tick.held.iter().map(|job| self.model.jobs[*job].id).collect();
             let held: Vec<i64> = in_world.held.iter().map(|job| job.id).collect();

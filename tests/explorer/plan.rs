@@ -180,7 +180,13 @@ fn event(dice: &mut Dice, events: &mut Vec<Event>) {
         8..=10 => Event::Pass(pick(dice, &[2, 4, 5, 11, 15, 31]) * MINUTE),
         11 => Event::Pass(pick(dice, &[HOUR, HOUR, 2 * HOUR, 5 * HOUR, 9 * HOUR, DAY])),
         12..=17 => Event::Tick(host),
-        18 => if dice.roll(2) == 0 { Event::OldTick(host) } else { Event::Tick(host) },
+        18 => {
+            if dice.roll(2) == 0 {
+                Event::OldTick(host)
+            } else {
+                Event::Tick(host)
+            }
+        }
         19..=20 => Event::Duty(any),
         21..=25 => Event::End(
             any,
@@ -198,7 +204,13 @@ fn event(dice: &mut Dice, events: &mut Vec<Event>) {
         28 | 29 => Event::Change(edit(dice), pick(dice, &[None, None, Some(0), Some(1)])),
         30 => Event::Deploy(host),
         31 => Event::Cancel(any),
-        32 => if dice.roll(2) == 0 { Event::Retry(any) } else { Event::Start(any) },
+        32 => {
+            if dice.roll(2) == 0 {
+                Event::Retry(any)
+            } else {
+                Event::Start(any)
+            }
+        }
         33 => Event::Pause(scope(dice)),
         34 => Event::Resume(scope(dice)),
         _ => Event::Clock(pick(dice, &[HOUR, -HOUR, HOUR, -HOUR, -30 * SECOND, 20 * MINUTE])),
@@ -285,7 +297,9 @@ impl File {
 
     /// The queues that it declares, in its order.
     pub(super) fn queues(&self) -> Vec<usize> {
-        (0..QUEUES.len()).filter(|queue| *queue == 0 || self.defs.iter().any(|def| def.queue == *queue)).collect()
+        (0..QUEUES.len())
+            .filter(|queue| *queue == 0 || self.defs.iter().any(|def| def.queue == *queue))
+            .collect()
     }
 }
 

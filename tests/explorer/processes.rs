@@ -16,7 +16,7 @@ use super::model::{Model, NAMES};
 use super::plan::{Edit, Ending, Event, File, Plan, QUEUES, Scope, nth};
 use super::world::{self, Found};
 use super::yaml;
-use crate::faults::{faketime, forget_clocks};
+use crate::faults::forget_clocks;
 use crate::support::{Backend, Running, Sandbox};
 
 /// How long something may take to happen.
@@ -39,7 +39,6 @@ pub(super) enum Stopped {
 
 struct Scenario {
     s: Sandbox,
-    library: String,
     /// What the clock of all processes is ahead of the host's.
     ahead: Ms,
     /// The ticks that live, in the same order as in the reference.
@@ -54,7 +53,9 @@ pub(super) fn plan(seed: u64) -> Plan {
     let mut plan = Plan::of(seed);
     for def in &mut plan.file.defs {
         // Nothing by the second.
-        def.schedule = def.schedule.map(|(expression, zone)| (if expression == 1 || expression == 5 { 2 } else { expression }, zone));
+        def.schedule = def.schedule.map(|(expression, zone)| {
+            (if expression == 1 || expression == 5 { 2 } else { expression }, zone)
+        });
         def.deadline = def.deadline.map(|length| length.max(5 * MINUTE));
         def.backoff = if def.backoff.0 == 0 { (0, 1, 60) } else { (570, 1, 570) };
         if def.backoff.0 == 0 {
@@ -92,7 +93,6 @@ pub(super) fn run(plan: &Plan) -> Result<(), Stopped> {
     assert!(s.duly(["migrate"]).output().status.success());
     let first = Rc::new(plan.file.clone());
     let mut scenario = Scenario {
-        library: faketime().to_str().unwrap().to_owned(),
         ahead: 0,
         ticks: Vec::new(),
         model: Model::new(plan.start, &first),
@@ -115,7 +115,11 @@ impl Scenario {
         self.model.place(0, &self.newest);
         let folder = self.s.path("");
         let head = format!("runner: {{concurrency: 3, state_dir: {}}}\n", self.s.state_dir().display());
-        let command = format!("['{}', '{}']", self.s.path("work").display(), folder.to_str().unwrap().trim_end_matches('/'));
+        let command = format!(
+            "['{}', '{}']",
+            self.s.path("work").display(),
+            folder.to_str().unwrap().trim_end_matches('/')
+        );
         self.s.set_jobs(&yaml::text(&self.newest, &head, &command));
     }
 
@@ -127,23 +131,13 @@ impl Scenario {
         self.model.now = host_now() + self.ahead;
     }
 
-    fn environment(&self) -> [(&'static str, String); 3] {
-        [
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("FAKETIME", format!("{:+}", self.ahead / SECOND)),
-            ("LD_PRELOAD", self.library.clone()),
-        ]
-    }
-
-    fn tick(&self) -> Running {
-        let run = self.s.duly(["run"]);
-        self.environment().into_iter().fold(run, |run, (name, value)| run.env(name, value)).spawn()
+    fn clock(&self) -> String {
+        format!("{:+}", self.ahead / SECOND)
     }
 
     fn command(&self, words: &[&str]) {
         // It may be refused, as in the reference.
-        let run = self.s.duly(words);
-        self.environment().into_iter().fold(run, |run, (name, value)| run.env(name, value)).output();
+        self.s.duly(words).by_clock(&self.clock()).output();
     }
 
     fn happen(&mut self, event: Event) -> Result<(), Stopped> {
@@ -181,7 +175,7 @@ impl Scenario {
             Event::Deploy(_) => self.place(),
             Event::Tick(host) if (0..self.model.ticks.len()).all(|tick| self.model.is_outdated(tick)) => {
                 self.model.begin(host, false);
-                self.ticks.push(self.tick());
+                self.ticks.push(self.s.duly(["run"]).by_clock(&self.clock()).spawn());
             }
             Event::End(number, ending) => {
                 if let Some((tick, held)) = nth(&self.held(), number) {
@@ -192,7 +186,11 @@ impl Scenario {
                         _ => "exit 0".to_owned(),
                     };
                     self.s.file(&format!("go-{}-{}", job.id, job.attempts), &how);
-                    self.model.end(tick, held, if ending == Ending::Cancelled { Ending::Success } else { ending });
+                    self.model.end(
+                        tick,
+                        held,
+                        if ending == Ending::Cancelled { Ending::Success } else { ending },
+                    );
                 }
             }
             Event::Stop(number) | Event::Die(number) => {
@@ -208,7 +206,11 @@ impl Scenario {
                         }
                     }
                     self.model.ticks.remove(tick);
-                    self.ticks.remove(tick).signal_if_alive(if is_stop { Signal::TERM } else { Signal::KILL });
+                    self.ticks.remove(tick).signal_if_alive(if is_stop {
+                        Signal::TERM
+                    } else {
+                        Signal::KILL
+                    });
                 }
             }
             Event::Pause(scope) => {
@@ -285,7 +287,9 @@ impl Scenario {
             while !self.ticks[tick].has_ended() {
                 if began.elapsed() > PATIENCE {
                     let so_far = self.ticks[tick].stderr_so_far();
-                    return Err(Stopped::Differs(format!("{event:?}: the tick does not end; it says {so_far}")));
+                    return Err(Stopped::Differs(format!(
+                        "{event:?}: the tick does not end; it says {so_far}"
+                    )));
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }

@@ -28,7 +28,9 @@ const SIMPLER: [fn(&mut Def); 15] = [
 /// Leaves out what can be left out, and says what is left and what differs then.
 pub(super) fn shrink(world: &mut World, mut plan: Plan) -> String {
     let mut seen = Seen::new();
-    let Err((mut at, mut difference)) = explore(world, &plan, &mut seen) else { return "it differed once only".to_owned() };
+    let Err((mut at, mut difference)) = explore(world, &plan, &mut seen) else {
+        return "it differed once only".to_owned();
+    };
     plan.events.truncate(at + 1);
     let mut is_smaller = true;
     while is_smaller {

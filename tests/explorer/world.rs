@@ -109,7 +109,8 @@ impl World {
         let tables = store.rows::<Text>(&Sql::new(tables)).unwrap().remove(0).text.unwrap();
         let deletes = tables.split(' ').map(|table| format!("DELETE FROM {table}"));
         store.execute(&Sql::new("BEGIN IMMEDIATE")).unwrap();
-        let others = ["DELETE FROM sqlite_sequence", "DELETE FROM duly_pause WHERE scope <> 'gate'", "COMMIT"];
+        let others =
+            ["DELETE FROM sqlite_sequence", "DELETE FROM duly_pause WHERE scope <> 'gate'", "COMMIT"];
         for statement in deletes.chain(others.map(str::to_owned)) {
             store.execute(&Sql::new(statement)).unwrap();
         }
@@ -184,7 +185,10 @@ impl World {
             let store = tick.rehearsal.store();
             store.renew(&owner, &ids, Duration::from_millis(LEASE.unsigned_abs())).unwrap();
             let held = store.held(&owner, &ids).unwrap();
-            tick.held.retain(|job| held.iter().any(|held| (held.id, held.fence) == (job.id, job.fence)));
+            let holds = |job: &Claimed| held.iter().any(|held| (held.id, held.fence) == (job.id, job.fence));
+            let (held, lost): (Vec<Claimed>, Vec<Claimed>) = tick.held.drain(..).partition(holds);
+            lost.iter().for_each(|job| tick.rehearsal.lose(job));
+            tick.held = held;
         }
     }
 
