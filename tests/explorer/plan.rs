@@ -178,7 +178,7 @@ fn event(dice: &mut Dice, events: &mut Vec<Event>) {
     events.push(match dice.roll(36) {
         0..=7 => Event::Pass(pick(dice, &[1, 1, 3, 5, 20, 30, 61, 71]) * SECOND),
         8..=10 => Event::Pass(pick(dice, &[2, 4, 5, 11, 15, 31]) * MINUTE),
-        11 => Event::Pass(pick(dice, &[HOUR, HOUR, 2 * HOUR, 5 * HOUR, 9 * HOUR, DAY])),
+        11 => Event::Pass(pick(dice, &[HOUR, HOUR, 2 * HOUR, 5 * HOUR, 9 * HOUR, DAY, 4 * DAY])),
         12..=17 => Event::Tick(host),
         18 => {
             if dice.roll(2) == 0 {
@@ -220,8 +220,10 @@ fn event(dice: &mut Dice, events: &mut Vec<Event>) {
         Some(Event::Change(..)) if dice.roll(2) == 0 => events.push(Event::Tick(host)),
         Some(Event::Clock(by)) if dice.roll(2) == 0 => {
             let back = Event::Clock(-by);
-            events.extend([Event::Tick(host), Event::Pass(pick(dice, &[SECOND, MINUTE, 7 * MINUTE])), back]);
+            let looked = if dice.roll(2) == 0 { Event::Tick(host) } else { Event::Duty(any) };
+            events.extend([looked, Event::Pass(pick(dice, &[SECOND, MINUTE, 7 * MINUTE])), back]);
         }
+        Some(Event::End(..)) if dice.roll(4) == 0 => events.extend([Event::End(any, Ending::Exit(1)); 3]),
         Some(Event::Pass(_)) if dice.roll(2) == 0 => events.push(Event::Tick(host)),
         _ => {}
     }
