@@ -3,7 +3,7 @@
 //! Each step is the one of [`super::tick`] and its drain; between two of them whoever calls decides what happens, such as how a
 //! command has ended, which no command has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,6 +49,7 @@ impl Rehearsal {
             is_outdated: false,
             under_way: Arc::default(),
             distance: chrono::TimeDelta::zero(),
+            to_ask: VecDeque::new(),
         };
         Self { tick }
     }

@@ -23,7 +23,7 @@ use processes::Stopped;
 use world::World;
 
 /// Sequences that the suite explores.
-const SEQUENCES: u64 = 3000;
+const SEQUENCES: u64 = 1500;
 /// Differences told at most.
 const TOLD: u64 = 5;
 
