@@ -17,7 +17,25 @@ pub(super) const AGAIN_BY_HAND: &str =
 /// What depends on a job that gives way makes room for what depends on the next one.
 pub(super) const GIVES_WAY_WHOLE: &str = "a job gives way with all that depends on it";
 
-const KNOWN: [&str; 5] = [NEW_LIMIT, SILENT_NEWER, PUT_OFF, AGAIN_BY_HAND, GIVES_WAY_WHOLE];
+/// A pause that was ended does not hold again when the clock is set back.
+pub(super) const ENDED_PAUSE: &str = "a pause that was ended holds nothing back";
+
+/// `overlap: skip` sees every job of an occurrence that has not ended, also beyond the newest fifty of its name.
+pub(super) const BEYOND_FIFTY: &str = "a busy job is seen, however many came after it";
+
+/// A job gives way only to an occurrence that is made.
+pub(super) const FOR_NOTHING: &str = "a job gives way only to an occurrence that is made";
+
+const KNOWN: [&str; 8] = [
+    NEW_LIMIT,
+    SILENT_NEWER,
+    PUT_OFF,
+    AGAIN_BY_HAND,
+    GIVES_WAY_WHOLE,
+    ENDED_PAUSE,
+    BEYOND_FIFTY,
+    FOR_NOTHING,
+];
 
 /// Whether the program is known not to keep a rule.
 pub(super) fn is_known(rule: &str) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::cron::{Ms, SECOND};
-use super::known::{AGAIN_BY_HAND, NEW_LIMIT, is_known};
+use super::known::{AGAIN_BY_HAND, ENDED_PAUSE, NEW_LIMIT, is_known};
 use super::plan::{Def, Ending, File, Scope};
 use super::yaml;
 
@@ -93,6 +93,8 @@ pub(super) struct Row {
     pub(super) since: usize,
     /// When the next look was put off to.
     pub(super) look: Option<Ms>,
+    /// The job that was made last.
+    pub(super) last: Option<usize>,
 }
 
 /// What it knows of a host that ticks.
@@ -112,7 +114,8 @@ pub(super) struct Model {
     pub(super) hosts: BTreeMap<usize, Host>,
     /// Occurrences that have been made or skipped.
     pub(super) taken: BTreeSet<(&'static str, Ms)>,
-    pub(super) pauses: Vec<Scope>,
+    /// With when each was ended, where it was.
+    pub(super) pauses: Vec<(Scope, Option<Ms>)>,
     pub(super) ticks: Vec<Tick>,
     pub(super) ticks_begun: usize,
     /// What lies on each host: the file and since when.
@@ -120,6 +123,8 @@ pub(super) struct Model {
     /// What lay there before.
     pub(super) before: Vec<(Rc<File>, usize)>,
     pub(super) files_placed: usize,
+    /// Jobs that a pass over their name does not see.
+    pub(super) unseen: Vec<usize>,
     /// Jobs that have given way, and what depends on them has not yet.
     pub(super) giving_way: Vec<usize>,
     /// Which rules have decided something.
@@ -133,6 +138,22 @@ impl Model {
     pub(super) fn new(now: Ms, file: &Rc<File>) -> Model {
         let files = vec![(Rc::clone(file), 0); 2];
         Model { now, before: files.clone(), files, ..Model::default() }
+    }
+
+    pub(super) fn pause(&mut self, scope: Scope) {
+        self.pauses.retain(|(paused, _)| *paused != scope);
+        self.pauses.push((scope, None));
+    }
+
+    pub(super) fn resume(&mut self, scope: Scope) {
+        let now = self.now;
+        if !is_known(ENDED_PAUSE) {
+            self.pauses.retain(|(paused, _)| *paused != scope);
+        }
+        let lasts = |ended: Option<Ms>| ended.is_none_or(|at| at > now);
+        let all = self.pauses.iter_mut();
+        all.filter(|(paused, ended)| *paused == scope && lasts(*ended))
+            .for_each(|(_, ended)| *ended = Some(now));
     }
 
     pub(super) fn jobs_that(&self, are: impl Fn(&Job) -> bool) -> Vec<usize> {
@@ -205,7 +226,8 @@ impl Model {
 
     /// Whether one of the pauses holds this back.
     pub(super) fn is_paused(&self, name: &str, queue: usize) -> bool {
-        self.pauses.iter().any(|pause| match pause {
+        let lasts = |ended: &Option<Ms>| ended.is_none_or(|at| at > self.now);
+        self.pauses.iter().filter(|(_, ended)| lasts(ended)).any(|(pause, _)| match pause {
             Scope::Name(paused) => NAMES[*paused] == name,
             Scope::Queue(paused) => *paused == queue,
         })
@@ -262,6 +284,8 @@ impl Model {
                 taken.owner = Some(number);
                 taken.lease = self.now + LEASE;
                 claimed.push(taken.id);
+                // What it held under an older claim was lost.
+                self.ticks[tick].held.retain(|held| *held != job);
                 self.ticks[tick].held.push(job);
             }
         }

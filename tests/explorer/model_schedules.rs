@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use super::cron::{DAY, HOUR, MINUTE, Ms, Read, SECOND};
-use super::known::{AGAIN_BY_HAND, GIVES_WAY_WHOLE, PUT_OFF, SILENT_NEWER, is_known};
+use super::known::{
+    AGAIN_BY_HAND, BEYOND_FIFTY, FOR_NOTHING, GIVES_WAY_WHOLE, PUT_OFF, SILENT_NEWER, is_known,
+};
 use super::model::{Host, Job, Model, On, Row, State};
 use super::plan::{CatchUp, Def, EXPRESSIONS, File, Overlap};
 
@@ -18,6 +20,8 @@ const SILENT: Ms = 3 * MINUTE;
 const RECORD: Ms = 30 * SECOND;
 /// After which silence it has been taken away.
 const GONE: Ms = DAY;
+/// See [`BEYOND_FIFTY`].
+const FIFTY: usize = 50;
 
 fn scheduled(file: &File) -> impl Iterator<Item = (&Def, (usize, usize))> {
     file.defs.iter().filter(|def| def.enabled).filter_map(|def| Some((def, def.schedule?)))
@@ -36,6 +40,7 @@ impl Model {
         let (file, since, host) =
             (Rc::clone(&self.ticks[tick].file), self.ticks[tick].since, self.ticks[tick].host);
         let known = self.hosts.get(&host).cloned();
+        let known_before = known.clone();
         let now = self.now;
         let is_recorded = known.as_ref().is_some_and(|known| known.since == since);
         if is_recorded && known.is_some_and(|known| (now - known.ticked).abs() <= RECORD) {
@@ -54,6 +59,7 @@ impl Model {
                 let had = self.hosts.is_empty() || self.hosts.values().any(|host| host.has(def.name));
                 let row = self.rows.get(def.name);
                 let is_newer = is_known(SILENT_NEWER) || row.is_none_or(|row| row.since <= since);
+                let last = row.and_then(|row| row.last);
                 let why = match row {
                     None => Some("a new schedule"),
                     Some(row) if row.schedule != schedule => Some("a changed schedule"),
@@ -61,7 +67,7 @@ impl Model {
                 };
                 if let Some(why) = why.filter(|_| is_newer) {
                     self.see(why);
-                    self.rows.insert(def.name, Row { schedule, mark: now, since, look: None });
+                    self.rows.insert(def.name, Row { schedule, mark: now, since, look: None, last });
                 }
             }
         }
@@ -70,7 +76,8 @@ impl Model {
             self.requeue(&file, host);
         }
         self.hosts.insert(host, Host { ticked: now, since, schedules, queues: file.queues() });
-        self.set_back(&file);
+        let was_ahead = known_before.is_some_and(|known| known.ticked > now + AHEAD);
+        self.set_back(&file, was_ahead);
     }
 
     /// Jobs in queues that nobody serves any more follow their definitions.
@@ -93,9 +100,14 @@ impl Model {
     }
 
     /// A mark that lies ahead of the clock begins anew; what was skipped of the time to come is no longer.
-    fn set_back(&mut self, file: &File) {
+    /// Where the host's own last tick lies ahead, looks that were put off and leases are brought back too.
+    fn set_back(&mut self, file: &File, was_ahead: bool) {
         for (def, schedule) in scheduled(file) {
+            let next = self.rows.get(def.name).and_then(|row| self.occurrence_after(row));
             let Some(row) = self.rows.get_mut(def.name) else { continue };
+            if row.schedule == schedule && was_ahead && next.is_some() {
+                row.look = None;
+            }
             if row.schedule == schedule && row.mark > self.now + AHEAD {
                 (row.mark, row.look) = (self.now, None);
                 self.see("a mark ahead of the clock");
@@ -107,6 +119,11 @@ impl Model {
                 for job in self.jobs.iter().filter(to_come) {
                     job.at.map(|at| self.taken.remove(&(def.name, at)));
                 }
+            }
+        }
+        if was_ahead {
+            for job in self.jobs.iter_mut().filter(|job| job.owner.is_some()) {
+                job.lease = job.lease.min(self.now + HOUR);
             }
         }
     }
@@ -136,8 +153,14 @@ impl Model {
 
     /// When a name is to be looked at next.
     fn next_look(&self, name: &str) -> Option<Ms> {
-        let Row { schedule: (expression, zone), mark, look, .. } = self.rows[name];
-        look.or_else(|| Read::new(EXPRESSIONS[expression], zone).between(mark, self.now).first().copied())
+        let row = &self.rows[name];
+        row.look.or_else(|| self.occurrence_after(row))
+    }
+
+    /// The first occurrence that has not been made, if it is due.
+    fn occurrence_after(&self, row: &Row) -> Option<Ms> {
+        let (expression, zone) = row.schedule;
+        Read::new(EXPRESSIONS[expression], zone).between(row.mark, self.now).first().copied()
     }
 
     /// By a host that does not have it, where it is overdue.
@@ -156,7 +179,8 @@ impl Model {
         let attends =
             |host: &Host| (now - host.ticked).abs() <= SILENT && host.has(name) && host.schedules != own;
         if is_known(SILENT_NEWER) && now - next > 5 * MINUTE && !self.hosts.values().any(attends) {
-            self.rows.insert(name, Row { schedule, mark: now, since, look: None });
+            let last = self.rows[name].last;
+            self.rows.insert(name, Row { schedule, mark: now, since, look: None, last });
         }
     }
 
@@ -196,6 +220,12 @@ impl Model {
         if let Some(last) = missed.last() {
             self.record(def, *last, Some(missed.len()));
         }
+        if is_known(BEYOND_FIFTY) {
+            let of_name = self.jobs_that(|job| job.name == def.name);
+            let older = &of_name[..of_name.len().saturating_sub(FIFTY)];
+            let last = self.rows[def.name].last;
+            self.unseen = older.iter().copied().filter(|job| Some(*job) != last).collect();
+        }
         for at in due {
             self.make_one(file, def, at);
         }
@@ -205,8 +235,11 @@ impl Model {
     }
 
     fn make_one(&mut self, file: &File, def: &Def, at: Ms) {
-        if self.taken.contains(&(def.name, at)) {
+        let is_taken = self.taken.contains(&(def.name, at));
+        if is_taken {
             self.see("an occurrence is made once");
+        }
+        if is_taken && !is_known(FOR_NOTHING) {
             return;
         }
         let overlap = match (def.overlap, def.catch_up) {
@@ -215,7 +248,8 @@ impl Model {
             (None, _) => Overlap::Skip,
         };
         let is_open = |job: &Job| job.name == def.name && job.at.is_some() && job.state.is_open();
-        let open: Vec<usize> = (0..self.jobs.len()).filter(|job| is_open(&self.jobs[*job])).collect();
+        let open = self.jobs_that(is_open);
+        let open: Vec<usize> = open.into_iter().filter(|job| !self.unseen.contains(job)).collect();
         let mut after = Vec::new();
         match overlap {
             Overlap::Allow => self.see("overlap: allow"),
@@ -227,7 +261,8 @@ impl Model {
                 }
             }
             Overlap::Skip => {
-                for job in open {
+                for job in &open {
+                    let job = *job;
                     let Job { state, attempts, at: before, .. } = self.jobs[job];
                     if state == State::Delayed && attempts > 0 && before < Some(at) {
                         self.see("a job between two attempts gives way");
@@ -239,17 +274,21 @@ impl Model {
                         }
                     }
                 }
-                if self.jobs.iter().any(is_open) {
+                if open.iter().any(|job| is_open(&self.jobs[*job])) {
                     self.see("overlap: skip");
                     return self.record(def, at, None);
                 }
             }
+        }
+        if is_taken {
+            return;
         }
         if self.has_unique(def) {
             self.see("unique");
             return self.record(def, at, None);
         }
         self.taken.insert((def.name, at));
+        self.rows.get_mut(def.name).unwrap().last = Some(self.jobs.len());
         self.put_in(file, def, Some(at), after);
     }
 

@@ -90,11 +90,11 @@ impl Run<'_> {
                 }
             }
             Event::Pause(scope) => {
-                self.model.pauses.push(scope);
+                self.model.pause(scope);
                 self.world.pause(scope, true);
             }
             Event::Resume(scope) => {
-                self.model.pauses.retain(|paused| *paused != scope);
+                self.model.resume(scope);
                 self.world.pause(scope, false);
             }
             Event::Cancel(number) => {
@@ -169,6 +169,8 @@ impl Run<'_> {
             Vec::new()
         };
         let ids: Vec<i64> = claimed.iter().map(|job| job.id).collect();
+        // What it held under an older claim was lost.
+        in_world.held.retain(|job| !ids.contains(&job.id));
         in_world.held.extend(claimed);
         if ids != expected {
             return Err(format!(

@@ -214,11 +214,11 @@ impl Scenario {
                 }
             }
             Event::Pause(scope) => {
-                self.model.pauses.push(scope);
+                self.model.pause(scope);
                 self.pause("pause", scope);
             }
             Event::Resume(scope) => {
-                self.model.pauses.retain(|paused| *paused != scope);
+                self.model.resume(scope);
                 self.pause("resume", scope);
             }
             Event::Cancel(number) => {
