@@ -7,7 +7,7 @@ CARGO_DEB := 3.8.0
 ZIG := 0.17.1
 ZIGBUILD := 0.24.1
 
-.PHONY: help demo test test-mysql test-galera test-group-replication test-faults mysql check bench bench-quick install portable check-portable deb check-deb check-boot \
+.PHONY: help demo test test-mysql test-galera test-group-replication test-faults test-explorer mysql check bench bench-quick install portable check-portable deb check-deb check-boot \
 	build-packages server-packages bench-packages portable-packages manual-packages recipe-packages browser-packages deb-packages chroot-packages boot-packages
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test-galera   the same on a MariaDB Galera cluster, through three nodes that are all written to"
 	@echo "make test-group-replication   the same on three members of a MySQL group, with one primary and with several"
 	@echo "make test-faults   load under faults; DULY_FAULT_SEEDS=1-200 says how much of it"
+	@echo "make test-explorer sequences of events beside a reference; DULY_EXPLORER_SEQUENCES=100000 says how many"
 	@echo "make check     format, lints, documentation, licences and duplicates of dependencies"
 	@echo "make bench     how fast it is, beside what it can be measured against; a quarter of an hour"
 	@echo "make bench-quick   the same in some minutes, with less of everything"
@@ -55,6 +56,10 @@ test-group-replication: build-packages server-packages mysql
 FAULTS ?=
 test-faults: build-packages server-packages
 	cargo test --locked --test integration faults::nothing_is_lost_or_done_twice_on_$(FAULTS) -- --nocapture --test-threads 1
+
+# The program as it is tested, but quicker: in a folder of its own, since the figures of `make bench` need what is released.
+test-explorer: build-packages
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 cargo test --locked --target-dir "$(TARGET)/explorer" --test integration explorer::what_the -- --nocapture
 
 mysql:
 	@sh tests/servers/mysql "$(abspath $(TARGET))/mysql"

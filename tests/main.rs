@@ -20,6 +20,7 @@ mod daemon;
 mod dashboard;
 mod enqueue;
 mod execute;
+mod explorer;
 mod faults;
 mod fuzz;
 mod fuzz_parsers;

@@ -16,6 +16,7 @@ mod listers;
 mod pace;
 mod queue;
 mod recording;
+pub mod rehearsal;
 mod rescue;
 mod schedule;
 mod steady;

@@ -19,6 +19,7 @@ use std::time::Instant;
 use figures::Figures;
 use plan::Engine;
 use scenario::Ground;
+pub(crate) use scenario::forget_clocks;
 
 /// Without settings a few seeds, which are the same each time: see `DULY_FAULT_SEEDS` in CONTRIBUTING.md.
 #[test]

@@ -19,7 +19,7 @@ const RUNNERS: usize = 5;
 
 /// Removes what the library of [`crate::support`] that sets clocks has left in memory of processes that were killed. In this order: one that finds such memory there
 /// without its semaphore does not start.
-fn forget_clocks() {
+pub(crate) fn forget_clocks() {
     for prefix in ["faketime_shm_", "sem.faketime_sem_"] {
         for file in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
             let name = file.file_name().into_string().unwrap_or_default();
