@@ -150,15 +150,17 @@ impl Tick {
         if !is_known {
             let hosts = self.store.hosts().context("cannot read which hosts tick");
             let Some(hosts) = self.note(hosts) else { return false };
-            if self.is_older(&hosts, probe.now) {
-                return false;
-            }
+            let is_older = self.is_older(&hosts, probe.now);
             let config = Arc::clone(&self.config);
-            let introduced = schedule::introduce(&mut self.store, &config, &hosts, probe.now);
-            if self.note(introduced).is_none() {
-                return true;
+            let introduced = schedule::introduce(&mut self.store, &config, &hosts, probe.now, is_older);
+            let Some(introduced) = self.note(introduced) else { return true };
+            if is_older && hosts.iter().any(|host| host.key() == self.key && host.may_tick(probe.now)) {
+                // The record of this host is the newer one's.
+                return introduced;
             }
-            self.requeue(&hosts, probe.now);
+            if !is_older {
+                self.requeue(&hosts, probe.now);
+            }
             is_news = true;
         }
         let recorded = if is_news { self.store.record_declared(&self.key, &self.declares()) } else { Ok(()) };

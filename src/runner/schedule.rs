@@ -24,27 +24,30 @@ pub(super) fn scheduled(config: &Config) -> impl Iterator<Item = (&Definition, &
         .filter_map(|definition| Some((definition, definition.schedule.as_ref()?)))
 }
 
-/// Lets schedules start from `now` that the database does not know, or knows otherwise, or that no host had any more.
+/// Lets schedules start from `now` that the database does not know, or knows otherwise, or that no host had any more; by a file
+/// that is older than another only the first of these. Returns whether there were any.
 pub(super) fn introduce(
     store: &mut Store,
     config: &Config,
     hosts: &[Host],
     now: DateTime<Utc>,
-) -> Result<()> {
+    is_older: bool,
+) -> Result<bool> {
     let known = store.schedules(false).context("cannot read the schedules")?;
     // Of a host of which it is not known it is taken to be so.
-    let had = |name: &str| {
-        let all = hosts.iter().map(|host| host.declares.as_ref()?.schedules.as_ref());
-        hosts.is_empty()
-            || all.into_iter().any(|names| names.is_none_or(|names| names.iter().any(|had| had == name)))
+    let is_had = |host: &Host, name: &str| {
+        host.declares.as_ref().is_none_or(|declares| declares.schedules.is_none()) || host.has_schedule(name)
     };
+    let had = |name: &str| hosts.is_empty() || hosts.iter().any(|host| is_had(host, name));
+    let mut is_any = false;
     for (definition, schedule) in scheduled(config) {
         let row = known.iter().find(|row| row.name == definition.name);
-        if row.is_none_or(|row| is_other(row, schedule) || !had(&row.name)) {
+        if row.is_none_or(|row| !is_older && (is_other(row, schedule) || !had(&row.name))) {
             start(store, definition, schedule, row, now)?;
+            is_any = true;
         }
     }
-    Ok(())
+    Ok(is_any)
 }
 
 /// Lets schedules start anew whose mark was made by a clock that was ahead; returns whether there were any. Where this host's own

@@ -19,6 +19,9 @@ use super::sql::AnyText as Text;
 use super::sql::{Sql, StoredTime};
 use crate::job::why::{Hold, is_in_scope};
 
+/// One that was ended has both times the same, so that it stays ended where the clock is set back.
+const LASTS: &str = "until_at <> paused_at";
+
 /// What may be paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
@@ -106,7 +109,7 @@ impl Store {
     pub fn resume(&mut self, scope: &Scope) -> Result<bool, StoreError> {
         let now = self.now();
         let end = format!(
-            "UPDATE duly_pause SET until_at = {now} WHERE scope = ? AND (until_at IS NULL OR until_at > {now})"
+            "UPDATE duly_pause SET paused_at = {now}, until_at = {now} WHERE scope = ? AND (until_at IS NULL OR until_at > {now} AND {LASTS})"
         );
         let end = Sql::new(end).bind(scope.key());
         Ok(self.unit(|tx| tx.execute(&end))? > 0)
@@ -133,7 +136,7 @@ impl Store {
         let query = format!(
             "SELECT scope, paused_at, until_at, paused_by, reason FROM duly_pause \
              WHERE until_at IS NULL OR until_at > {}",
-            if ago.is_zero() { self.now() } else { self.now_plus() }
+            if ago.is_zero() { format!("{} AND {LASTS}", self.now()) } else { self.now_plus().to_owned() }
         );
         let sql = Sql::new(query);
         let sql = if ago.is_zero() { sql } else { sql.bind(-micros(ago)) };

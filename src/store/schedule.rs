@@ -19,7 +19,7 @@ use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
 use super::sql::AnyText as Text;
-use super::sql::{OPEN, Sql, utc};
+use super::sql::{Id, OPEN, Sql, utc};
 use crate::job::{AHEAD, Definition, Occurrences, On, Overlap, Schedule, Trigger, Unique};
 
 /// Jobs made in one transaction, at most, and how long one look goes on with such: others want to claim, and to pause.
@@ -316,9 +316,14 @@ impl Store {
         made: &mut Made,
     ) -> Result<Option<i64>, StoreError> {
         let Pass { definition, schedule, .. } = *pass;
+        let key = occurrence_key(&definition.name, at, target);
+        // Nothing gives way to what was made before: by another node of a cluster, or before the mark was set back.
+        if !open.is_empty() && self.has_occurrence(&key)? {
+            return Ok(None);
+        }
         let mut job = NewJob {
             scheduled_for: Some(at),
-            occurrence_key: Some(occurrence_key(&definition.name, at, target)),
+            occurrence_key: Some(key),
             target: target.map_or((None, None), |(kind, id)| (Some(kind.clone()), Some(id.clone()))),
             ..NewJob::of(definition)
         };
@@ -373,7 +378,7 @@ impl Store {
                 made.jobs += 1;
                 Ok(Some(id))
             }
-            // Made by another node of a cluster, or before the mark was set back.
+            // As above, at this very moment.
             Err(StoreError::Duplicate(_)) => Ok(None),
             Err(StoreError::Taken { id, .. }) => {
                 let why = format!("skipped: job {id} of the same unique key had not ended");
@@ -381,6 +386,11 @@ impl Store {
             }
             Err(other) => Err(other),
         }
+    }
+
+    fn has_occurrence(&mut self, key: &str) -> Result<bool, StoreError> {
+        let query = Sql::new("SELECT id FROM duly_job WHERE occurrence_key = ?").bind(key);
+        Ok(!self.rows::<Id>(&query)?.is_empty())
     }
 
     /// A job between two attempts ends as failed for the occurrence of `at`; returns whether it was one, and has no children that

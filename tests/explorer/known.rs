@@ -26,16 +26,7 @@ pub(super) const BEYOND_FIFTY: &str = "a busy job is seen, however many came aft
 /// A job gives way only to an occurrence that is made.
 pub(super) const FOR_NOTHING: &str = "a job gives way only to an occurrence that is made";
 
-const KNOWN: [&str; 8] = [
-    NEW_LIMIT,
-    SILENT_NEWER,
-    PUT_OFF,
-    AGAIN_BY_HAND,
-    GIVES_WAY_WHOLE,
-    ENDED_PAUSE,
-    BEYOND_FIFTY,
-    FOR_NOTHING,
-];
+const KNOWN: [&str; 4] = [SILENT_NEWER, PUT_OFF, AGAIN_BY_HAND, BEYOND_FIFTY];
 
 /// Whether the program is known not to keep a rule.
 pub(super) fn is_known(rule: &str) -> bool {

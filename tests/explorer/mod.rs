@@ -59,6 +59,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// `DULY_EXPLORER_SEQUENCES` says how many, `DULY_EXPLORER_SEED` which is the first, `DULY_EXPLORER_WORKERS` how many at once.
+#[expect(clippy::print_stdout, reason = "how often each rule has decided")]
 #[test]
 fn what_the_program_does_is_what_the_rules_say() {
     let first = setting("DULY_EXPLORER_SEED", 1);
@@ -123,7 +124,7 @@ fn what_real_ticks_do_is_what_the_rules_say() {
                         .find(|done| !matches!(done, Err(Stopped::TookTooLong)))
                     {
                         Some(Err(Stopped::Differs(how))) => {
-                            told.lock().unwrap().push(format!("seed {seed}: {how}\n{plan:#?}"))
+                            told.lock().unwrap().push(format!("seed {seed}: {how}\n{plan:#?}"));
                         }
                         Some(_) => {}
                         None => drop(late.fetch_add(1, Ordering::Relaxed)),

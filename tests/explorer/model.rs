@@ -214,12 +214,10 @@ impl Model {
             let is_over = state == State::Running && lease + SLACK < self.now;
             if is_over && owner == Some(me) {
                 self.see("a runner does not rescue its own");
-            } else if is_over {
-                if let Some(def) = file.def(name) {
-                    self.jobs[job].orphans += 1;
-                    let end = self.after_orphan(job, def);
-                    self.settle_attempt(job, end);
-                }
+            } else if let Some(def) = file.def(name).filter(|_| is_over) {
+                self.jobs[job].orphans += 1;
+                let end = self.after_orphan(job, def);
+                self.settle_attempt(job, end);
             }
         }
     }

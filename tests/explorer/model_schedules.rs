@@ -15,8 +15,8 @@ const MOST: usize = 1000;
 const ON_TIME: Ms = 2 * MINUTE;
 /// How far ahead of the database's clock a time may lie.
 const AHEAD: Ms = MINUTE;
-/// When a host counts as silent, and how often it is written that it ticks.
-const SILENT: Ms = 3 * MINUTE;
+/// After which silence nobody waits for a host's file, and how often it is written that it ticks.
+const SILENT: Ms = 15 * MINUTE;
 const RECORD: Ms = 30 * SECOND;
 /// After which silence it has been taken away.
 const GONE: Ms = DAY;
@@ -46,15 +46,13 @@ impl Model {
         if is_recorded && known.is_some_and(|known| (now - known.ticked).abs() <= RECORD) {
             return;
         }
+        let (mut is_older, mut has_own) = (false, false);
         if !is_recorded {
             let alive = |host: &Host| (now - host.ticked).abs() <= SILENT;
-            let has_own = self.hosts.get(&host).is_some_and(alive);
+            has_own = self.hosts.get(&host).is_some_and(alive);
             let mut others =
                 self.hosts.iter().filter(|(key, known)| alive(known) && (!has_own || **key == host));
-            if others.any(|(_, known)| known.since > since) {
-                self.see("an older file is not heard");
-                return;
-            }
+            is_older = others.any(|(_, known)| known.since > since);
             for (def, schedule) in scheduled(&file) {
                 let had = self.hosts.is_empty() || self.hosts.values().any(|host| host.has(def.name));
                 let row = self.rows.get(def.name);
@@ -65,18 +63,25 @@ impl Model {
                     Some(row) if row.schedule != schedule => Some("a changed schedule"),
                     Some(_) => (!had).then_some("a schedule that nobody had"),
                 };
-                if let Some(why) = why.filter(|_| is_newer) {
+                if let Some(why) = why.filter(|_| is_newer && (!is_older || row.is_none())) {
                     self.see(why);
                     self.rows.insert(def.name, Row { schedule, mark: now, since, look: None, last });
                 }
             }
         }
+        if is_older {
+            self.see("an older file is not heard");
+            if has_own {
+                return;
+            }
+        }
         let schedules = scheduled(&file).map(|(def, schedule)| (def.name, schedule)).collect();
-        if !is_recorded {
+        if !is_recorded && !is_older {
             self.requeue(&file, host);
         }
         self.hosts.insert(host, Host { ticked: now, since, schedules, queues: file.queues() });
-        let was_ahead = known_before.is_some_and(|known| known.ticked > now + AHEAD);
+        let was_ahead =
+            known_before.is_none_or(|known| known.ticked > now + AHEAD || now > known.ticked + HOUR);
         self.set_back(&file, was_ahead);
     }
 
@@ -165,7 +170,9 @@ impl Model {
 
     /// By a host that does not have it, where it is overdue.
     fn put_off(&mut self, name: &str, next: Ms) {
-        if is_known(PUT_OFF) && self.now - next > HOUR {
+        let now = self.now;
+        let is_kept = self.hosts.values().any(|host| now - host.ticked <= GONE && host.has(name));
+        if is_known(PUT_OFF) && now - next > HOUR && !is_kept {
             let look = self.now + HOUR;
             self.rows.get_mut(name).unwrap().look = Some(look);
         }
@@ -254,8 +261,13 @@ impl Model {
         match overlap {
             Overlap::Allow => self.see("overlap: allow"),
             Overlap::Queue => {
-                let first = if is_known(AGAIN_BY_HAND) { open.len().saturating_sub(1) } else { 0 };
-                after = open[first..].iter().map(|job| (*job, On::Always)).collect();
+                // The last one that waits does so for those before it, unless they were begun again since.
+                let is_enough = |job: &&usize| {
+                    !is_known(AGAIN_BY_HAND)
+                        || self.jobs[**job].state != State::Waiting
+                        || open.last() == Some(*job)
+                };
+                after = open.iter().filter(is_enough).map(|job| (*job, On::Always)).collect();
                 if open.len() > 1 {
                     self.see("overlap: queue behind several");
                 }

@@ -42,6 +42,7 @@ pub(super) fn explore(world: &mut World, plan: &Plan, seen: &mut Seen) -> Result
 }
 
 impl Run<'_> {
+    #[expect(clippy::too_many_lines, reason = "one arm for each event")]
     fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Pass(by) => {

@@ -160,6 +160,7 @@ impl Scenario {
         self.await_ends(event)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each event")]
     fn begin(&mut self, event: Event) {
         let has_ticks = !self.model.ticks.is_empty();
         match event {
