@@ -235,6 +235,10 @@ on_every_database! {
     /// Seen failing with such an exit code counted as an attempt.
     fn an_exit_code_may_say_not_now(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: [sh, -c, 'test -e go || exit 75'], later_exit_codes: [75], max_attempts: 1, backoff: {initial: 1s, jitter: 0}}\n");
+        // Whoever asks for one attempt gets one.
+        assert!(!s.duly(["run-job", "a"]).output().status.success());
+        assert_eq!(s.database().value("SELECT state FROM duly_job"), "failed");
+        s.database().sql("DELETE FROM duly_attempt; DELETE FROM duly_job");
         s.duly(["start", "a"]).output();
         for _ in 0..3 {
             s.duly(["run"]).status(0);

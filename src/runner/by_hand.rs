@@ -15,7 +15,7 @@ use super::under_way::{Held, UnderWay};
 use super::worker::{Bench, Ended, Report};
 use super::{Identity, kept};
 use crate::config::Config;
-use crate::job::{Outcome, State};
+use crate::job::{Outcome, State, Verdict};
 use crate::process::capture::OutputReader;
 use crate::process::clock::since_boot;
 use crate::process::ledger::{Ledger, output_path};
@@ -146,7 +146,11 @@ fn claim(
 fn record(store: &mut Store, held: &Held, ended: &Ended, bench: &Bench, me: &Identity) -> Result<Finished> {
     let (begun, id) = (Instant::now(), held.job.id);
     loop {
-        let end = ended.record(&held.job, &bench.config, me);
+        let mut end = ended.record(&held.job, &bench.config, me);
+        // One attempt is what was asked for; "not now" is for whoever comes back.
+        if matches!(end.verdict, Verdict::Later(_)) && held.job.max_attempts <= 1 {
+            end.verdict = Verdict::End(State::Failed);
+        }
         match store.finish(std::slice::from_ref(&end)) {
             Ok(finished) => return Ok(finished),
             Err(StoreError::Away(why)) if begun.elapsed() < bench.config.runner.lease => {
