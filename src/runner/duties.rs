@@ -167,9 +167,15 @@ impl Tick {
         let recorded = recorded.and_then(|()| self.store.record_tick(&self.key, &digest));
         self.note(recorded.context("cannot record this tick"));
         // While it was away, a host without a schedule may have put that off.
-        let is_doubtful = last.is_none_or(|tick| tick.at - probe.now > AHEAD || probe.now - tick.at > AWAY);
-        let set_back = schedule::set_back_ahead(&mut self.store, &self.config, probe.now, is_doubtful);
+        let was_ahead = last.is_some_and(|tick| tick.at - probe.now > AHEAD);
+        let was_away = last.is_none_or(|tick| probe.now - tick.at > AWAY);
+        let set_back =
+            schedule::set_back_ahead(&mut self.store, &self.config, probe.now, was_ahead || was_away);
         is_news |= self.note(set_back).unwrap_or(false);
+        if was_ahead {
+            let shortened = self.store.shorten_leases().context("cannot shorten leases that lie ahead");
+            self.note(shortened);
+        }
         if probe.has_pending {
             let config = Arc::clone(&self.config);
             let is_declared = |name: &str| config.definition(name).is_some();

@@ -51,8 +51,7 @@ pub(super) fn introduce(
 }
 
 /// Lets schedules start anew whose mark was made by a clock that was ahead; returns whether there were any. Where this host's own
-/// last tick lies ahead or long ago (`is_doubtful`), also looks that were put off are brought back, and leases that no clock can have
-/// given.
+/// last tick lies ahead or long ago (`is_doubtful`), also looks that were put off are brought back.
 pub(super) fn set_back_ahead(
     store: &mut Store,
     config: &Config,
@@ -80,9 +79,6 @@ pub(super) fn set_back_ahead(
         {
             is_any |= store.look_later(&row, due).with_context(cannot)?;
         }
-    }
-    if is_doubtful {
-        store.shorten_leases().context("cannot shorten leases that lie ahead")?;
     }
     Ok(is_any)
 }
