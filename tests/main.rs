@@ -18,6 +18,7 @@ mod crash;
 mod crontab;
 mod daemon;
 mod dashboard;
+mod descendants;
 mod enqueue;
 mod execute;
 mod explorer;

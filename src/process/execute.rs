@@ -11,19 +11,20 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::capture::OutputFile;
 use super::clock::since_boot;
 use super::command::CommandLine;
-use super::stop::{StopReason, Switch, has_others, signal_group};
+use super::kin::{DYING, Kin};
+use super::stop::{StopReason, Switch, signal_group};
 use crate::job::Outcome;
 
 /// How often a running command is looked at while nothing happens: a machine that slept has lost its leases.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often a group that was told to stop is looked at.
-const GROUP_POLL: Duration = Duration::from_millis(50);
+/// How often what was told to stop is looked at, and a command that the kernel does not tell the end of.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Why nothing was started.
 #[derive(Debug)]
@@ -48,7 +49,9 @@ pub enum End {
 pub struct Running {
     handle: duct::Handle,
     leader: Pid,
-    pidfd: OwnedFd,
+    /// Tells of the end; `None` where the system refuses it, as old kernels and some sandboxes do.
+    pidfd: Option<OwnedFd>,
+    command: CommandLine,
     began: Instant,
     /// When it was started, since boot.
     pub began_since_boot: Duration,
@@ -73,14 +76,12 @@ pub fn start(command: &CommandLine, output: PathBuf) -> Result<Running, StartErr
         .start()
         .map_err(|err| StartError::Command(explain(&err, &command.argv[0])))?;
     let leader = handle.pids().first().and_then(|pid| Pid::from_raw(i32::try_from(*pid).ok()?));
-    let started =
-        leader.ok_or_else(|| StartError::Command("it has no process id".to_owned())).and_then(|leader| {
-            // Not yet reaped, so the id still names our child.
-            let pidfd = pidfd_open(leader, PidfdFlags::empty()).map_err(|err| StartError::Output(err.into()));
-            pidfd.inspect_err(|_| signal_group(leader, Signal::KILL)).map(|pidfd| (leader, pidfd))
-        });
-    let (leader, pidfd) = started?;
-    Ok(Running { handle, leader, pidfd, began, began_since_boot, output })
+    let leader = leader.ok_or_else(|| StartError::Command("it has no process id".to_owned()))?;
+    // Not yet reaped, so the id still names our child.
+    let pidfd = pidfd_open(leader, PidfdFlags::empty())
+        .inspect_err(|err| log::debug!("the ends of commands are looked for: pidfd_open: {err}"))
+        .ok();
+    Ok(Running { handle, leader, pidfd, command: command.clone(), began, began_since_boot, output })
 }
 
 /// Lets commands inherit nothing but their standard streams: the client library's sockets to the database would be theirs as
@@ -159,44 +160,83 @@ impl Running {
         }
     }
 
-    /// The leader is reaped only after this, so that its id keeps naming the group.
+    /// Ends all that descends from the command. The leader is reaped only after this, so that its id keeps naming the group.
     fn stop(&self, stop: &Stop, switch: &Switch, grace: Duration) -> io::Result<()> {
         let grace = if matches!(stop, Stop::Asked(StopReason::LeaseLost)) { Duration::ZERO } else { grace };
         let kill_at = Instant::now().checked_add(grace);
+        let command = &self.command;
+        let mut kin = Kin::of_command(&command.env, &command.argv[0], self.leader, self.began_since_boot);
         if !grace.is_zero() {
+            // Before any parent ends: by their parents these are found.
+            kin.is_there();
             signal_group(self.leader, Signal::TERM);
+            kin.tell_others();
         }
         loop {
             let is_late = kill_at.is_some_and(|at| at <= Instant::now());
             if is_late || switch.asked().is_some_and(|(_, at_once)| at_once) {
-                signal_group(self.leader, Signal::KILL);
-                while !self.has_ended(None, None)? {}
-                return Ok(());
+                return self.kill(&mut kin);
             }
             switch.drain();
-            let left = kill_at.map_or(GROUP_POLL, |at| at.saturating_duration_since(Instant::now()));
+            let left = kill_at.map_or(POLL, |at| at.saturating_duration_since(Instant::now()));
             if self.has_ended(Some(switch), Some(left))? {
-                if !has_others(self.leader) {
+                if !kin.is_there() {
                     return Ok(());
                 }
-                std::thread::sleep(GROUP_POLL.min(left));
+                std::thread::sleep(POLL.min(left));
+            }
+        }
+    }
+
+    /// Kills all that descends from the command, and goes on only when nothing of it is left: until then the job must not be
+    /// begun again beside it, so this runner keeps it.
+    fn kill(&self, kin: &mut Kin) -> io::Result<()> {
+        let (began, mut is_told) = (Instant::now(), false);
+        loop {
+            let is_there = kin.is_there();
+            if !is_there && self.has_ended(None, Some(Duration::ZERO))? {
+                return Ok(());
+            }
+            if !is_told && began.elapsed() > DYING {
+                is_told = true;
+                log::warn!(
+                    "{} was killed and does not end: {}; end that by hand: until then its runner keeps the job",
+                    kin.what(),
+                    kin.names()
+                );
+            }
+            signal_group(self.leader, Signal::KILL);
+            kin.kill();
+            if self.has_ended(None, Some(POLL))? {
+                std::thread::sleep(if is_told { LOOK } else { POLL / 10 });
             }
         }
     }
 
     /// Waits until the leader has ended or something happens to the switch, at most `limit`.
     fn has_ended(&self, switch: Option<&Switch>, limit: Option<Duration>) -> io::Result<bool> {
-        let mut watched = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+        let mut watched = Vec::with_capacity(2);
+        watched.extend(self.pidfd.as_ref().map(|pidfd| PollFd::new(pidfd, PollFlags::IN)));
         watched.extend(switch.map(|switch| PollFd::new(switch, PollFlags::IN)));
+        // The longer it has run, the longer it may take to notice its end.
+        let patience = (self.ran() / 10).clamp(Duration::from_millis(1), POLL);
+        let limit = if self.pidfd.is_some() { limit } else { Some(limit.unwrap_or(patience).min(patience)) };
         let limit = limit.map(|limit| Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
         });
         match poll(&mut watched, limit.as_ref()) {
-            Ok(_) => Ok(!watched[0].revents().is_empty()),
+            Ok(_) if self.pidfd.is_some() => Ok(!watched[0].revents().is_empty()),
+            Ok(_) => self.is_to_be_reaped(),
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(err) => Err(err.into()),
         }
+    }
+
+    /// Whether the leader has ended, asked of the kernel; it stays to be reaped.
+    fn is_to_be_reaped(&self) -> io::Result<bool> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(self.leader), options)?.is_some())
     }
 
     fn reap(&self) -> io::Result<ExitStatus> {

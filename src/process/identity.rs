@@ -14,6 +14,11 @@ pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
+/// What tells this process's pid namespace from every other of this boot; empty where the kernel does not say.
+pub(super) fn pid_namespace() -> String {
+    fs::read_link("/proc/self/ns/pid").map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 /// An identity that no other process has or had: a random number of the kernel's, 32 hex digits.
 ///
 /// Never made of host name or process id, which a container that is started again gets again.

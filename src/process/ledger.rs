@@ -1,9 +1,11 @@
 //! What a runner has under way on this host, for whoever has to tidy up after it.
 //!
 //! Each runner locks a file of its own, one fixed line per job under way: job, fence, process group and when that was
-//! started. A file whose lock can be had is that of a runner that died: its groups are killed, if they are still the
-//! same processes, and its output files can be salvaged. No write to the database is needed for that.
+//! started. A file whose lock can be had is that of a runner that died: its processes are killed, if they are still the
+//! same, and its output files can be salvaged. No write to the database is needed for that. Ids of processes count only in
+//! the boot and the pid namespace that they were noted down in. Where the file is gone, processes are found without it.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt as _, OpenOptionsExt};
@@ -11,12 +13,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, Signal};
 
 use super::clock::wall_seconds;
-use super::identity::boot_id;
+use super::identity::{boot_id, pid_namespace};
+use super::kin::Kin;
 use super::slots::PLAIN_FILE;
-use super::stop::{Stat, all_processes, group_members, signal_group};
 
 /// Bytes per line; a line says at most four numbers of at most twenty digits.
 const LINE: usize = 96;
@@ -26,9 +27,6 @@ pub(super) const UNFINISHED: i64 = 60;
 
 /// The variable that tells a command which lists targets, and what it starts, which runner asks.
 pub(super) const LISTER: &str = "DULY_LISTER";
-
-/// How far the kernel's start time of a process may be from the one noted down.
-const SAME_START: Duration = Duration::from_millis(500);
 
 /// This runner's own file; removed when dropped.
 #[derive(Debug)]
@@ -57,11 +55,34 @@ pub struct DeadRunner {
     pub owner: String,
     /// What it had under way.
     pub entries: Vec<Entry>,
-    /// Whether it died in this boot: then its process groups may still be there.
-    pub is_this_boot: bool,
+    place: Place,
     path: PathBuf,
     // Held until everything is done, so that one tick only tidies up.
     _lock: File,
+}
+
+/// Where a ledger was written, seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Its ids name processes.
+    Here,
+    /// In another pid namespace, a container that shares the folder, say: its processes cannot be seen from here.
+    OtherNamespace,
+    /// Before this boot: nothing is left.
+    OtherBoot,
+}
+
+impl Place {
+    fn of(line: &str) -> Self {
+        let mut words = line.split_whitespace();
+        let is_boot = words.next().unwrap_or_default() == boot_id();
+        match words.next() {
+            _ if !is_boot => Self::OtherBoot,
+            Some(namespace) if namespace != pid_namespace() => Self::OtherNamespace,
+            // An older Duly named none.
+            Some(_) | None => Self::Here,
+        }
+    }
 }
 
 impl Ledger {
@@ -79,7 +100,7 @@ impl Ledger {
         flock(&ledger.file, FlockOperation::NonBlockingLockExclusive)?;
         // All the room is taken now: later there is no way for a full disk to lose a line.
         ledger.file.write_all_at(&vec![b' '; LINE * (lines + 1)], 0)?;
-        ledger.file.write_all_at(boot_id().as_bytes(), 0)?;
+        ledger.file.write_all_at(format!("{} {}", boot_id(), pid_namespace()).as_bytes(), 0)?;
         let path = folder.join(format!("runner-{owner}"));
         fs::rename(&ledger.path, &path)?;
         ledger.path = path;
@@ -146,7 +167,7 @@ fn read_dead(path: PathBuf, owner: String) -> Option<DeadRunner> {
     let mut lines = text.as_bytes().chunks(LINE).map(String::from_utf8_lossy);
     let boot = lines.next()?;
     let entries = lines.filter_map(|line| parse(&line)).collect();
-    Some(DeadRunner { owner, entries, is_this_boot: boot.trim() == boot_id(), path, _lock: lock })
+    Some(DeadRunner { owner, entries, place: Place::of(&boot), path, _lock: lock })
 }
 
 fn parse(line: &str) -> Option<Entry> {
@@ -160,18 +181,38 @@ fn parse(line: &str) -> Option<Entry> {
 }
 
 impl DeadRunner {
-    /// Kills what is left of its process groups, and waits until they are gone.
+    /// Kills what is left of its executions, and waits a moment until that is gone.
     pub fn kill_groups(&self) {
-        if !self.is_this_boot {
+        if self.place == Place::OtherBoot {
             return;
         }
         for entry in &self.entries {
-            kill_if_same(&self.owner, entry);
+            self.kin(entry).end();
         }
         // The command itself has ended with its runner; what it had started need not have.
-        for group in groups_with(&[format!("{LISTER}={}", self.owner)]) {
-            kill_group(group, "a command that listed targets");
+        Kin::marked(format!("{LISTER}={}", self.owner), "a command that listed targets").end();
+    }
+
+    /// Whether its jobs may be begun again now: nothing of them is left here. What it started in another pid namespace cannot be
+    /// seen from here; its jobs are taken back when their leases have ended, like those of another host.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        match self.place {
+            Place::OtherBoot => true,
+            Place::OtherNamespace => false,
+            Place::Here => !self.entries.iter().any(|entry| is_left(&mut self.kin(entry))),
         }
+    }
+
+    /// The claims that it had begun, by job and fence.
+    #[must_use]
+    pub fn claims(&self) -> Vec<(i64, i64)> {
+        self.entries.iter().map(|entry| (entry.job, entry.fence)).collect()
+    }
+
+    fn kin(&self, entry: &Entry) -> Kin {
+        let kin = Kin::of_claim(&self.owner, entry.job, entry.fence);
+        if self.place == Place::Here { kin.of_group(entry.group, entry.started) } else { kin }
     }
 
     /// Where the output of one of its executions is.
@@ -228,68 +269,39 @@ pub fn remove_unfinished(folder: &Path) {
     }
 }
 
-/// Ends what a runner on this host has under way for `job`, though that runner may be alive and stopped.
-pub fn kill_execution(folder: &Path, owner: &str, job: i64, fence: i64) {
-    let Ok(text) = fs::read_to_string(folder.join(format!("runner-{owner}"))) else { return };
-    let lines = text.as_bytes().chunks(LINE).map(String::from_utf8_lossy);
-    for entry in
-        lines.filter_map(|line| parse(&line)).filter(|entry| entry.job == job && entry.fence == fence)
-    {
-        kill_if_same(owner, &entry);
+/// Ends what a runner on this host has under way for `job`, though that runner may be alive and stopped, and its ledger gone;
+/// returns whether nothing of it is left. `here` are the claims of which there are processes.
+#[must_use]
+pub fn kill_execution(folder: &Path, here: &HashSet<(String, i64, i64)>, claim: (&str, i64, i64)) -> bool {
+    let (owner, job, fence) = claim;
+    let mut kin = Kin::of_claim(owner, job, fence);
+    match noted_down(folder, owner, job, fence) {
+        Some(entry) => kin = kin.of_group(entry.group, entry.started),
+        None if !here.contains(&(owner.to_owned(), job, fence)) => return true,
+        None => {}
     }
+    kin.end() || !is_left(&mut kin)
 }
 
-/// Kills the group of an execution, if it is still the same: an id may have passed to other processes.
-///
-/// It is when the leader started when it should have; or, where the leader is gone or was never noted down, when a
-/// process has this runner, job and fence in its environment, which only descendants of the execution can have.
-fn kill_if_same(owner: &str, entry: &Entry) {
-    let is_leader_ours = Stat::of(entry.group).is_some_and(|leader| {
-        leader.group == entry.group && leader.started.abs_diff(entry.started) <= SAME_START
-    });
-    let groups = if is_leader_ours { vec![entry.group] } else { groups_of(owner, entry) };
-    for group in groups {
-        kill_group(group, &format!("job {}", entry.job));
+/// What the ledger of a runner of this boot and pid namespace says of a claim.
+fn noted_down(folder: &Path, owner: &str, job: i64, fence: i64) -> Option<Entry> {
+    let text = fs::read_to_string(folder.join(format!("runner-{owner}"))).ok()?;
+    let mut lines = text.as_bytes().chunks(LINE).map(String::from_utf8_lossy);
+    if Place::of(&lines.next()?) != Place::Here {
+        return None;
     }
+    lines.filter_map(|line| parse(&line)).find(|entry| entry.job == job && entry.fence == fence)
 }
 
-/// Kills a process group that `what` has left behind, and waits until it is gone.
-fn kill_group(group: i32, what: &str) {
-    let Some(pid) = Pid::from_raw(group).filter(|_| group_members(group).next().is_some()) else { return };
-    log::warn!("ending process group {group} that {what} had left behind");
-    signal_group(pid, Signal::KILL);
-    for _ in 0..100 {
-        if group_members(group).next().is_none() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
+/// Whether some of an execution could not be ended; says so.
+fn is_left(kin: &mut Kin) -> bool {
+    let is_left = kin.is_there();
+    if is_left {
+        log::warn!(
+            "{} has no runner any more and is not begun again while this is left of it: {}; end that by hand",
+            kin.what(),
+            kin.names()
+        );
     }
-}
-
-/// The groups of the processes that have the runner, the job and the fence in their environment. Job and fence alone
-/// would not do: a host may run jobs of several databases.
-fn groups_of(owner: &str, entry: &Entry) -> Vec<i32> {
-    let wanted = [
-        format!("DULY_RUNNER={owner}"),
-        format!("DULY_JOB_ID={}", entry.job),
-        format!("DULY_FENCE={}", entry.fence),
-    ];
-    groups_with(&wanted)
-}
-
-/// The groups of the processes that have all of these in their environment.
-fn groups_with(wanted: &[String]) -> Vec<i32> {
-    let mut groups: Vec<i32> = all_processes()
-        .filter(|pid| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let has = |variable: &String| {
-                environment.split(|byte| *byte == 0).any(|set| set == variable.as_bytes())
-            };
-            wanted.iter().all(has)
-        })
-        .filter_map(|pid| Some(Stat::of(pid)?.group))
-        .collect();
-    groups.sort_unstable();
-    groups.dedup();
-    groups
+    is_left
 }

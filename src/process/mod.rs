@@ -2,7 +2,8 @@
 //!
 //! The traps, and what is done about each:
 //!
-//! - **A command has children of its own.** It is started in a process group of its own, and signals go to the group.
+//! - **A command has children of its own.** It is started in a process group of its own, and signals go to the group; where
+//!   it is stopped, all that descends from it is ended ([`kin`]), and it has not ended before that has.
 //! - **A process id is used again.** The leader of a group is not reaped before the group has been dealt with, so its
 //!   id cannot name anything else; after a crash an id counts only together with the time its process started.
 //! - **A grandchild keeps the pipe open.** There is no pipe: output goes to a file, and the runner waits for the
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod command;
 pub mod execute;
 mod identity;
+mod kin;
 pub mod ledger;
 pub mod program;
 pub mod signals;
@@ -29,3 +31,4 @@ pub mod stop;
 pub mod ticks;
 
 pub use identity::{boot_id, host, is_running, new_owner, who};
+pub use kin::claims_here;

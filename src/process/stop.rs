@@ -111,16 +111,6 @@ pub(super) fn signal_group(leader: Pid, signal: Signal) {
     }
 }
 
-/// Whether the group of `leader` has a process besides the leader that has not ended.
-pub(super) fn has_others(leader: Pid) -> bool {
-    group_members(leader.as_raw_nonzero().get()).any(|pid| pid != leader.as_raw_nonzero().get())
-}
-
-/// The processes of a group that have not ended, from the kernel's list of all processes.
-pub(super) fn group_members(group: i32) -> impl Iterator<Item = i32> {
-    all_processes().filter(move |pid| Stat::of(*pid).is_some_and(|stat| stat.group == group && !stat.is_over))
-}
-
 /// The ids of all processes.
 pub(super) fn all_processes() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -129,7 +119,9 @@ pub(super) fn all_processes() -> impl Iterator<Item = i32> {
 
 /// What the kernel tells of a process.
 pub(super) struct Stat {
+    pub(super) parent: i32,
     pub(super) group: i32,
+    pub(super) session: i32,
     pub(super) is_over: bool,
     /// When it started, since boot; in hundredths of a second.
     pub(super) started: Duration,
@@ -143,7 +135,9 @@ impl Stat {
         let ticks: u64 = fields.get(19)?.parse().ok()?;
         let per_second = rustix::param::clock_ticks_per_second().max(1);
         Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
             is_over: matches!(*fields.first()?, "Z" | "X"),
             started: Duration::from_millis(ticks.saturating_mul(1000) / per_second),
         })

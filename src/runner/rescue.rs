@@ -1,8 +1,9 @@
 //! What becomes of jobs whose runner vanished.
 //!
-//! When the machine is still there, the next tick on it finds the dead runner's ledger: it ends the process groups
+//! When the machine is still there, the next tick on it finds the dead runner's ledger: it ends the processes
 //! that were left behind, saves what they had printed, and records the attempts as orphaned at once. When the
-//! machine is gone, any tick anywhere takes its jobs back after their leases have ended.
+//! machine or the ledger is gone, any tick anywhere takes its jobs back after their leases have ended; one on that machine
+//! finds their processes by their environment and ends them first. What cannot be ended holds its job back.
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use crate::config::Config;
 use crate::job::{Outcome, Tried, Verdict, verdict};
 use crate::process::ask::remove_left;
 use crate::process::capture::salvage;
+use crate::process::claims_here;
 use crate::process::ledger::{
     DeadRunner, dead_runners, kill_execution, output_files, output_path, remove_unfinished,
 };
@@ -22,8 +24,18 @@ use crate::store::{Expired, Output, Store};
 
 /// Records what a runner that died on this host had under way; its process groups must have been ended before.
 pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRunner) -> Result<()> {
-    let mut judge =
-        |job: &Expired| (judge(config, job), salvaged(config, job, &dead.output_path(job.id, job.fence)));
+    if !dead.is_over() {
+        let claims = dead.claims();
+        // They wait for their leases, and the ledger for whoever can end what it names.
+        let holding = store.still_holding(&claims).context("cannot read which jobs are running")?;
+        if holding.is_empty() {
+            dead.forget(claims.into_iter());
+        }
+        return Ok(());
+    }
+    let mut judge = |job: &Expired| {
+        Some((judge(config, job), salvaged(config, job, &dead.output_path(job.id, job.fence))))
+    };
     let rescued =
         store.rescue_from(&dead.owner, &mut judge).context("cannot rescue the jobs of a dead runner")?;
     tell(&rescued);
@@ -40,10 +52,11 @@ pub(super) fn expired(
 ) -> Result<Vec<String>> {
     let is_declared = |name: &str| config.definition(name).is_some();
     let own: Vec<i64> = under_way.all().iter().map(|held| held.job.id).collect();
+    let here = claims_here();
     let mut judge = |job: &Expired| {
         // Its runner may be on this host, and stopped rather than dead.
-        kill_execution(folder, &job.owner, job.id, job.fence);
-        (judge(config, job), salvaged(config, job, &output_path(folder, job.id, job.fence)))
+        let is_gone = kill_execution(folder, &here, (&job.owner, job.id, job.fence));
+        is_gone.then(|| (judge(config, job), salvaged(config, job, &output_path(folder, job.id, job.fence))))
     };
     let (rescued, undeclared) =
         store.rescue(&own, &is_declared, &mut judge).context("cannot rescue orphaned jobs")?;

@@ -68,8 +68,9 @@ struct Row {
 const COLUMNS: &str = "id, name, fence, owner, host, attempts, max_attempts, started_at, \
     (SELECT COUNT(*) FROM duly_attempt a WHERE a.job_id = duly_job.id AND a.outcome = 'orphaned') AS orphaned";
 
-/// Decides what becomes of a job that was orphaned, and brings what its command had printed, if it can be had.
-pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Expired) -> (Verdict, Option<Output>);
+/// Decides what becomes of a job that was orphaned, and brings what its command had printed, if it can be had; `None` leaves
+/// the job as it is.
+pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Expired) -> Option<(Verdict, Option<Output>)>;
 
 impl Store {
     /// Ends the attempts whose lease ended more than [`SLACK`] ago, as `judge` decides; not those of the jobs `but`, nor of names
@@ -154,26 +155,26 @@ impl Store {
         expired: Vec<Expired>,
         judge: Judge<'_>,
     ) -> Result<(Vec<Expired>, Finished), StoreError> {
+        let judged = expired.into_iter().filter_map(|job| judge(&job).map(|judged| (job, judged)));
+        let (expired, judged): (Vec<Expired>, Vec<(Verdict, Option<Output>)>) = judged.unzip();
         if expired.is_empty() {
             return Ok((expired, Finished::default()));
         }
         let ends: Vec<AttemptEnd> = expired
             .iter()
-            .map(|job| {
-                let (verdict, output) = judge(job);
-                AttemptEnd {
-                    id: job.id,
-                    fence: job.fence,
-                    owner: job.owner.clone(),
-                    host: job.host.clone(),
-                    attempt: job.attempt,
-                    outcome: Outcome::Orphaned,
-                    verdict,
-                    started: StartedAt::At(utc(job.started_at)),
-                    ran: None,
-                    ended_ago: Duration::ZERO,
-                    output,
-                }
+            .zip(judged)
+            .map(|(job, (verdict, output))| AttemptEnd {
+                id: job.id,
+                fence: job.fence,
+                owner: job.owner.clone(),
+                host: job.host.clone(),
+                attempt: job.attempt,
+                outcome: Outcome::Orphaned,
+                verdict,
+                started: StartedAt::At(utc(job.started_at)),
+                ran: None,
+                ended_ago: Duration::ZERO,
+                output,
             })
             .collect();
         let finished = self.record_ends(&ends)?;
