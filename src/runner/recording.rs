@@ -68,7 +68,9 @@ impl Drain {
         match finished {
             Ok(finished) => {
                 for (id, fence) in &finished.refused {
-                    log::warn!("job {id}: the result of claim {fence} came too late and is dropped: its lease had ended");
+                    log::warn!(
+                        "job {id}: the result of claim {fence} came too late and is dropped: its lease had ended"
+                    );
                 }
                 let moved: HashMap<i64, State> = finished.moved.into_iter().collect();
                 for (held, ended) in batch {
