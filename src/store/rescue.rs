@@ -81,10 +81,10 @@ const COLUMNS: &str = "id, name, fence, owner, host, attempts, max_attempts, sta
 pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Expired) -> Option<(Verdict, Option<Output>)>;
 
 impl Store {
-    /// Whose leases ended more than [`SLACK`] ago, by name, each name once. Locks nothing.
+    /// The names of the jobs whose leases ended more than [`SLACK`] ago, as many times as there are. Locks nothing.
     pub fn expired_names(&mut self) -> Result<Vec<String>, StoreError> {
         let query = format!(
-            "SELECT DISTINCT name FROM duly_job WHERE state = 'running' AND lease_until < {} AND owner IS NOT NULL",
+            "SELECT name FROM duly_job WHERE state = 'running' AND lease_until < {} AND owner IS NOT NULL",
             self.now_plus()
         );
         let rows: Vec<Name> = self.rows(&Sql::new(query).bind(-micros(SLACK)))?;
