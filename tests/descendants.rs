@@ -220,3 +220,53 @@ fn where_the_system_refuses_pidfd_open_commands_are_waited_for_all_the_same() {
         assert!(!is_alive(&child(&s)));
     }
 }
+
+const LIMITED: &str = "runner: {concurrency: 1}\njobs:\n  long: {command: [sh, -c, 'touch running; until [ -e go ]; do sleep 0.05; done']}\n  \
+    other: {command: [touch, other]}\n";
+
+/// Seen failing with slots held by their files alone: the other job ran beside the first.
+#[test]
+fn the_limit_of_a_host_holds_where_its_state_folder_is_wiped_or_another_by_the_environment() {
+    for is_wiped in [true, false] {
+        let s = Sandbox::from(Backend::Sqlite);
+        s.set_jobs(LIMITED);
+        s.duly(["start", "long"]).stdout("1\n").status(0);
+        let runner = s.duly(["run"]).spawn();
+        wait_until("the job runs", SOON, || s.path("running").exists());
+        s.duly(["start", "other"]).stdout("2\n").status(0);
+        fs::create_dir(s.path("elsewhere")).unwrap();
+        if is_wiped {
+            fs::remove_dir_all(s.state_dir()).unwrap();
+        }
+        let folder = s.path(if is_wiped { "run" } else { "elsewhere" });
+        s.duly(["run"]).env("XDG_RUNTIME_DIR", &folder).status(0);
+        assert!(!s.path("other").exists(), "two jobs run where one may");
+        s.file("go", "");
+        runner.wait();
+        s.duly(["run"]).env("XDG_RUNTIME_DIR", &folder).output();
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'success'"), "2");
+    }
+}
+
+/// In containers that share the state folder: the ids in a ledger name other processes in each. Seen failing with the ledger of a
+/// dead runner believed: the job was run again at once beside its first attempt.
+#[test]
+fn a_runner_that_died_in_another_pid_namespace_is_left_to_its_lease() {
+    let s = Sandbox::from(Backend::Sqlite);
+    with_child(&s, "setsid ./child-to-be &", "grace: 500ms");
+    let namespaces = if rustix::process::geteuid().is_root() { "-pf" } else { "-Urpf" };
+    let inside =
+        ["unshare", namespaces, "--mount-proc", "--kill-child", "sh", "-c", "\"$@\"; sleep 600", "sh"];
+    let container = s.duly(["run"]).under(&inside).spawn();
+    wait_until("the job runs", SOON, || s.path("running").exists());
+    let is_runner = |pid: &Pid| {
+        fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).is_ok_and(|name| name == "duly\n")
+    };
+    kill_process(s.processes().into_iter().find(is_runner).unwrap(), Signal::KILL).unwrap();
+    wait_until("it is dead", SOON, || !s.processes().iter().any(is_runner));
+    s.duly(["run"]).under(&["unshare", namespaces, "--mount-proc"]).status(0);
+    assert_eq!(s.database().value("SELECT CONCAT(state, ' ', attempts) FROM duly_job"), "running 1");
+    // From outside its processes are seen, and ended.
+    is_run_again_alone(&s);
+    drop(container);
+}

@@ -50,8 +50,10 @@ fn here(config: &Config, facts: &Facts) -> Here {
     let is_open = !facts.state.is_ended();
     Here {
         host: crate::process::host(),
-        slots: is_open
-            .then(|| state_dir::try_writing(&folder, total).map(|()| (slots::free(&folder, total), total))),
+        slots: is_open.then(|| {
+            state_dir::try_writing(&folder, total)
+                .map(|()| (slots::free(&folder, &crate::runner::slots_key(config), total), total))
+        }),
         is_runner_alive: facts.owner.as_ref().and_then(|owner| ledger::is_alive(&folder, owner)),
         ..config.here(&facts.name, facts.queue.as_deref())
     }

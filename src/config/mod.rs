@@ -94,6 +94,8 @@ pub struct RunnerConfig {
     pub lease: Duration,
     /// Where host slots and output under way are kept, absolute.
     pub state_dir: PathBuf,
+    /// Whether jobs.yaml names it; else it hangs on the environment, and may be another for another tick of this host.
+    pub is_state_dir_given: bool,
 }
 
 /// `retention` in jobs.yaml.

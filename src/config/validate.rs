@@ -143,6 +143,7 @@ fn runner(
             .unwrap_or_else(cpus),
         max_runtime: raw.max_runtime.and_then(|Limit(length)| length),
         lease,
+        is_state_dir_given: raw.state_dir.is_some(),
         state_dir: raw.state_dir.map_or_else(|| environment.state_dir(), |dir| folder.join(dir)),
     }
 }

@@ -82,7 +82,7 @@ impl Drain {
     /// Executes what is startable, as far as this host has slots free.
     pub(super) fn run(tick: Tick) -> Result<TickReport> {
         let concurrency = tick.config.runner.concurrency;
-        let mut slots = Slots::new(&tick.folder, concurrency);
+        let mut slots = Slots::new(&tick.folder, &super::slots_key(&tick.config), concurrency);
         let cannot = |folder: &Path| {
             format!(
                 "cannot write in the state folder `{}` (make room, or set runner.state_dir)",

@@ -143,6 +143,14 @@ pub fn open(config: &Config) -> Result<Store> {
     Ok(store)
 }
 
+/// What tells this database's slots on this host from others: the folder, where jobs.yaml names one, so that two of them on one
+/// machine can be two hosts; never one that hangs on the environment of whoever starts a tick.
+#[must_use]
+pub fn slots_key(config: &Config) -> String {
+    let folder = config.runner.is_state_dir_given.then(|| config.runner.state_dir.to_string_lossy());
+    format!("{}\n{}", folder.unwrap_or_default(), config.database.identity())
+}
+
 /// The folder on this host where the traces of running jobs of this database are kept.
 ///
 /// # Errors
