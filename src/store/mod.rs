@@ -68,7 +68,7 @@ pub use list::{ListFilter, ListPlace};
 pub use lost_order_changes::OrderChange;
 pub use lost_order_ends::{OrderEnd, OrderReach, OrderRecorded, UNWRITTEN};
 pub use lost_order_list::{LostOrder, OrderAttempt};
-pub use lost_orders::{ClaimedOrder, OrderClaim, Sender};
+pub use lost_orders::{ClaimedOrder, ORDER_PAGE, OrderClaim, Sender};
 pub use metrics::{BOUNDS_MS, Counters};
 pub use output::Output;
 pub use page::{COUNTED, JobPage, JobQuery, Place, QUEUED, QueueLoad};
