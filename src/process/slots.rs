@@ -165,7 +165,7 @@ fn is_ours(address: &SocketAddrUnix) -> bool {
 pub fn try_lock(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(false),
         Err(err) => Err(err.into()),
     }
 }
