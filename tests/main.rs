@@ -29,6 +29,7 @@ mod guarantees;
 mod harness;
 mod hooks;
 mod in_time;
+mod isolation;
 mod limits;
 mod living_tick;
 mod local_users;

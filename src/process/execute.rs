@@ -118,6 +118,7 @@ impl Running {
     /// When the kernel refuses to wait.
     pub fn wait(&self, switch: &Switch, timeout: Option<Duration>, grace: Duration) -> io::Result<End> {
         // Nothing may be left that nobody waits for.
+        let _guard = KilledByPanic(self.leader);
         self.wait_or_stop(switch, timeout, grace).inspect_err(|_| signal_group(self.leader, Signal::KILL))
     }
 
@@ -202,6 +203,17 @@ impl Running {
     fn reap(&self) -> io::Result<ExitStatus> {
         // The kernel has said that it ended: this does not block.
         Ok(self.handle.wait()?.status)
+    }
+}
+
+/// A command is not left to itself where the thread that waits for it fails.
+struct KilledByPanic(Pid);
+
+impl Drop for KilledByPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            signal_group(self.0, Signal::KILL);
+        }
     }
 }
 

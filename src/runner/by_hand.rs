@@ -80,7 +80,7 @@ pub fn run(
     let heartbeat = Arc::new(Heartbeat::new(&bench, Arc::clone(&under_way)));
     let (alive, until) = channel();
     let beating = Arc::clone(&heartbeat);
-    let heart = std::thread::spawn(move || beating.run(&until));
+    let heart = std::thread::spawn(move || beating.run_guarded(&until));
     let (sender, reports) = channel();
     let (worker_bench, worker_held) = (Arc::clone(&bench), Arc::clone(&held));
     let worker = std::thread::spawn(move || sender.send(worker_bench.execute(&worker_held, 0)).is_ok());

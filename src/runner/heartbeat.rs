@@ -5,6 +5,7 @@
 //! execution whose lease is not renewed stops by itself (see [`crate::process::stop::Switch`]).
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -70,8 +71,15 @@ impl Heartbeat {
         }
     }
 
+    /// As [`Self::run`]; should that fail, the thread that claims does its work.
+    pub(super) fn run_guarded(&self, until: &Receiver<()>) {
+        if catch_unwind(AssertUnwindSafe(|| self.run(until))).is_err() {
+            self.is_without_connection.store(true, Ordering::Release);
+        }
+    }
+
     /// Works until the sender of `until` is dropped.
-    pub(super) fn run(&self, until: &Receiver<()>) {
+    fn run(&self, until: &Receiver<()>) {
         let interval = Duration::from_millis(250).min(self.config.runner.lease / 12);
         let (mut own, mut refused_at, mut is_told) = (None, None, false);
         loop {
@@ -125,12 +133,28 @@ impl Heartbeat {
     }
 
     fn beat(&self, store: &mut Store) -> Result<(), StoreError> {
-        let lease = self.config.runner.lease;
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        self.renew_and_look(store, &mut progress)?;
+        if !is_over(progress.copied_at, COPY) {
+            return Ok(());
+        }
+        progress.copied_at = Some(Instant::now());
+        progress.copied.retain(|(id, fence), _| self.under_way.has(*id, *fence));
         let all = self.under_way.all();
-        let old: Vec<&Arc<Held>> = all.iter().filter(|held| held.claimed_at.elapsed() >= YOUNG).collect();
-        let ids: Vec<i64> = all.iter().map(|held| held.job.id).collect();
+        for held in all.iter().filter(|held| held.claimed_at.elapsed() >= YOUNG) {
+            self.copy_output(store, held, &mut progress.copied)?;
+            // A slow line takes long over much output: no lease waits for all of it.
+            self.renew_and_look(store, &mut progress)?;
+        }
+        Ok(())
+    }
+
+    /// Renews the leases and passes cancellations on, where it is time for that.
+    fn renew_and_look(&self, store: &mut Store, progress: &mut Progress) -> Result<(), StoreError> {
+        let lease = self.config.runner.lease;
         if is_over(progress.renewed_at, lease / 3) {
+            let all = self.under_way.all();
+            let ids: Vec<i64> = all.iter().map(|held| held.job.id).collect();
             let asked = since_boot();
             store.renew(&self.owner, &ids, lease)?;
             progress.renewed_at = Some(Instant::now());
@@ -138,14 +162,7 @@ impl Heartbeat {
             self.look(store, &all, Some(trusted_until(asked, lease)))?;
         } else if is_over(progress.looked_at, LOOK) {
             progress.looked_at = Some(Instant::now());
-            self.look(store, &all, None)?;
-        }
-        if is_over(progress.copied_at, COPY) {
-            progress.copied_at = Some(Instant::now());
-            progress.copied.retain(|(id, fence), _| self.under_way.has(*id, *fence));
-            for held in old {
-                self.copy_output(store, held, &mut progress.copied)?;
-            }
+            self.look(store, &self.under_way.all(), None)?;
         }
         Ok(())
     }
@@ -202,6 +219,8 @@ impl Heartbeat {
         if let Some(captured) = salvage(&path, limit) {
             // Not for one that ended meanwhile: its whole output is on its way.
             if self.under_way.has(job.id, job.fence) {
+                // What does not go through in time is not tried again before there is more: other outputs want their turn.
+                copied.insert(key, length);
                 store.save_output(&self.owner, job.id, job.fence, &stored(captured))?;
             }
         }

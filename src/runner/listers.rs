@@ -162,7 +162,7 @@ impl Drain {
             let name = listed.row.name.clone();
             if let Err(err) = self.make_one_listed(listed) {
                 self.listers.remove(&name);
-                self.give_up(err.context(format!("cannot schedule `{name}`")));
+                log::warn!("cannot schedule `{name}`, the next tick will try again: {err:#}");
             }
             if self.listed.iter().all(|listed| listed.row.name != name) {
                 self.listers.remove(&name);
@@ -228,7 +228,7 @@ impl Drain {
         mut attempt: impl FnMut(&mut crate::store::Store) -> std::result::Result<T, StoreError>,
     ) -> Result<T> {
         match attempt(&mut self.tick.store) {
-            Err(err @ StoreError::Away(_)) => self.patiently(what, &err, attempt),
+            Err(err @ StoreError::Away(_)) => Ok(self.patiently(what, &err, attempt)?),
             other => other.with_context(|| anyhow!("{what}")),
         }
     }

@@ -1,5 +1,6 @@
 //! Executing one claimed job: from its definition to what is recorded of it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -77,9 +78,23 @@ impl Ended {
     }
 }
 
+/// Where this program itself goes wrong in executing a job, that is the end of this attempt, and of nothing else.
+fn guarded(execute: impl FnOnce() -> Report) -> Report {
+    catch_unwind(AssertUnwindSafe(execute)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it is not known why");
+        let why = format!("Duly itself failed in executing it, and ended its command: {said}");
+        Report::Ended(Box::new(Ended::without_process(Outcome::NotStarted(why))))
+    })
+}
+
 impl Bench {
     /// Executes a job that this runner holds; `line` is the worker's line in the ledger.
     pub(super) fn execute(&self, held: &Held, line: usize) -> Report {
+        guarded(|| self.execute_held(held, line))
+    }
+
+    fn execute_held(&self, held: &Held, line: usize) -> Report {
         match held.switch.asked() {
             None => {}
             Some((StopReason::Cancelled, _)) => {
@@ -234,4 +249,22 @@ fn captured(file: &OutputFile, limit: u64) -> Option<Output> {
 /// What was captured, as the database wants it.
 pub(super) fn stored(captured: Captured) -> Output {
     Output { body: captured.text, truncated: i64::try_from(captured.missing).unwrap_or(i64::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_the_end_of_one_attempt() {
+        let report = guarded(|| panic!("a fault of this program"));
+        let Report::Ended(ended) = report else { panic!("{report:?}") };
+        assert_eq!(
+            ended.outcome,
+            Outcome::NotStarted(
+                "Duly itself failed in executing it, and ended its command: a fault of this program"
+                    .to_owned()
+            )
+        );
+    }
 }

@@ -10,6 +10,7 @@ use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
 use super::query::LONGEST_PARAMS;
+use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, marks, marks_or_empty};
 use crate::job::{Action, Definition, Unique, is_hook, parse_params};
@@ -85,12 +86,16 @@ impl Store {
         queues: &[String],
     ) -> Result<(usize, bool), StoreError> {
         let (mut adopted, mut has_undeclared) = (0, false);
+        let mut rounds = Rounds::of("adopting new jobs");
         loop {
             // Once a name is met that is for others, only those that are declared are asked for: a list of the others
             // could become longer than a statement may be, since applications write what they like.
             let wanted = if has_undeclared { names } else { &[] };
             let before = has_undeclared;
-            let done = self.unit(|tx| tx.adopt_batch(declared, wanted, queues, &mut has_undeclared))?;
+            let mut first = None;
+            let done =
+                self.unit(|tx| tx.adopt_batch(declared, wanted, queues, &mut has_undeclared, &mut first))?;
+            rounds.turn(first)?;
             adopted += done;
             if done == 0 && has_undeclared == before {
                 return Ok((adopted, has_undeclared));
@@ -128,6 +133,7 @@ impl Store {
         wanted: &[String],
         queues: &[String],
         has_undeclared: &mut bool,
+        first: &mut Option<i64>,
     ) -> Result<usize, StoreError> {
         let of = match wanted.len() {
             0 => String::new(),
@@ -147,6 +153,7 @@ impl Store {
         let sql = Sql::new(query).bind_all(queues.iter()).bind_all(wanted.iter());
         let mut rows = self.rows(&sql)?;
         self.bound(&mut rows)?;
+        *first = rows.first().map(|row| row.id);
         let mut fine: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
         let mut done = 0;
         for row in &rows {
@@ -271,9 +278,10 @@ impl Store {
     ///
     /// When the database fails; what was promoted before stays promoted.
     pub fn promote(&mut self) -> Result<usize, StoreError> {
-        let mut promoted = 0;
+        let (mut promoted, mut rounds) = (0, Rounds::of("promoting delayed jobs"));
         loop {
-            let done = self.unit(Self::promote_batch)?;
+            let (first, done) = self.unit(Self::promote_batch)?;
+            rounds.turn(first)?;
             promoted += done;
             if done < BATCH {
                 return Ok(promoted);
@@ -281,7 +289,7 @@ impl Store {
         }
     }
 
-    fn promote_batch(&mut self) -> Result<usize, StoreError> {
+    fn promote_batch(&mut self) -> Result<(Option<i64>, usize), StoreError> {
         let now = self.now();
         let query = format!(
             "SELECT id FROM duly_job WHERE state = 'delayed' AND run_at <= {now} ORDER BY run_at, id LIMIT {BATCH}{}",
@@ -289,14 +297,15 @@ impl Store {
         );
         let ids: Vec<Id> = self.rows(&Sql::new(query))?;
         if ids.is_empty() {
-            return Ok(0);
+            return Ok((None, 0));
         }
+        let first = ids.first().map(|row| row.id);
         let update = format!(
             "UPDATE duly_job SET state = 'pending' WHERE id IN ({}) AND state = 'delayed'",
             marks(ids.len())
         );
         let update = if ids.len() == BATCH { Sql::new(update) } else { Sql::once(update) };
-        self.execute(&update.bind_all(ids.iter().map(|row| row.id)))
+        Ok((first, self.execute(&update.bind_all(ids.iter().map(|row| row.id)))?))
     }
 }
 

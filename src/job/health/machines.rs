@@ -21,6 +21,19 @@ impl Overview {
                 next: "make room, or mend the folder".to_owned(),
             });
         }
+        if let Some((id, why)) = self.refused.first() {
+            let more = match self.refused.len() {
+                1 => String::new(),
+                all => format!(", and those of {} more jobs", all - 1),
+            };
+            findings.push(Finding {
+                level: Level::Warning,
+                kind: "result_refused",
+                text: format!("the result of job {id}{more} is put aside on this host, since the database refuses it: {why}"),
+                next: "mend what refuses it (a trigger, a column that was changed); a tick then writes it within two minutes"
+                    .to_owned(),
+            });
+        }
         let ticking: Vec<&Host> = self.hosts.iter().filter(|host| host.ticks(self.now)).collect();
         findings.extend(self.no_tick());
         let mut add = |level, kind, text, next: &str| {
