@@ -114,7 +114,7 @@ fn get_ready(tick: &mut Tick, dead: Vec<DeadRunner>, probe: &Probe, is_beginning
     tick.write_kept();
     let had_dead = !dead.is_empty();
     for runner in dead {
-        let done = rescue::after_dead_runner(&mut tick.store, &tick.config, runner);
+        let done = rescue::after_dead_runner(&mut tick.store, &tick.config, &tick.folder, runner);
         tick.note(done);
     }
     let swept = rescue::sweep(&mut tick.store, &tick.folder);
