@@ -175,7 +175,7 @@ impl Drain {
 
     /// What the tick ends with.
     fn answer(self) -> Result<TickReport> {
-        let aside = (self.put_aside > 0).then(|| anyhow!("{} results were put aside", self.put_aside));
+        let aside = (self.put_aside > 0).then(|| anyhow!("results that were put aside: {}", self.put_aside));
         match self.trouble.or(self.setback.map(|setback| setback.why)).or(aside) {
             Some(trouble) if self.report.signal.is_none() => Err(trouble),
             Some(trouble) => {

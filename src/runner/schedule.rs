@@ -107,7 +107,7 @@ pub(super) fn make_due(
     look: &Look<'_>,
     to_ask: &mut VecDeque<ScheduleRow>,
 ) -> Result<(bool, Result<()>)> {
-    let Look { config, now, .. } = *look;
+    let config = look.config;
     let (mut has_jobs, mut failed) = (false, Ok(()));
     let pauses = store.pauses().context("cannot read the pauses")?;
     for row in store.schedules(true).context("cannot read the schedules")? {

@@ -98,7 +98,8 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
             .reconnect()
             .with_context(|| format!("cannot open the database {}", tick.config.database))?;
         probe = tick.first_probe()?;
-        is_startable |= get_ready(&mut tick, dead_runners(&tick.folder), &probe, false);
+        let dead = dead_runners(&tick.folder);
+        is_startable |= get_ready(&mut tick, dead, &probe, false);
     }
     let trouble = tick.trouble.take();
     let report = if is_startable { Drain::run(tick)? } else { TickReport::default() };
