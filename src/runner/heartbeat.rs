@@ -154,6 +154,9 @@ impl Heartbeat {
         let lease = self.config.runner.lease;
         if is_over(progress.renewed_at, lease / 3) {
             let all = self.under_way.all();
+            if all.is_empty() {
+                return Ok(());
+            }
             let ids: Vec<i64> = all.iter().map(|held| held.job.id).collect();
             let asked = since_boot();
             store.renew(&self.owner, &ids, lease)?;
@@ -162,7 +165,10 @@ impl Heartbeat {
             self.look(store, &all, Some(trusted_until(asked, lease)))?;
         } else if is_over(progress.looked_at, LOOK) {
             progress.looked_at = Some(Instant::now());
-            self.look(store, &self.under_way.all(), None)?;
+            let all = self.under_way.all();
+            if !all.is_empty() {
+                self.look(store, &all, None)?;
+            }
         }
         Ok(())
     }
