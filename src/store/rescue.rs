@@ -219,7 +219,7 @@ impl Store {
 
 /// What is to become of each, without what is to be left as it is.
 fn judged(rows: Vec<Row>, judge: Judge<'_>) -> Vec<(Expired, AttemptEnd)> {
-    let mut one = |row: Row| {
+    let one = |row: Row| {
         let job = Expired::from(row);
         let (verdict, output) = judge(&job)?;
         let end = AttemptEnd {
@@ -237,7 +237,7 @@ fn judged(rows: Vec<Row>, judge: Judge<'_>) -> Vec<(Expired, AttemptEnd)> {
         };
         Some((job, end))
     };
-    rows.into_iter().filter_map(|row| one(row)).collect()
+    rows.into_iter().filter_map(one).collect()
 }
 
 impl From<Row> for Expired {
