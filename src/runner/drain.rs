@@ -95,25 +95,12 @@ impl Drain {
     pub(super) fn run(tick: Tick) -> Result<TickReport> {
         let concurrency = tick.config.runner.concurrency;
         let mut slots = Slots::new(&tick.folder, concurrency);
-        let cannot = |folder: &Path| {
-            format!(
-                "cannot write in the state folder `{}` (make room, or set runner.state_dir)",
-                folder.display()
-            )
-        };
         // Who only asks for targets needs no slot.
         if slots.take(1).with_context(|| cannot(&tick.folder))? == 0 && tick.to_ask.is_empty() {
             log::info!("all {concurrency} slots of this host are taken");
             return Ok(TickReport::default());
         }
-        let ledger = Ledger::create(&tick.folder, &tick.me.owner, concurrency)
-            .with_context(|| cannot(&tick.folder))?;
-        let bench = Arc::new(Bench {
-            config: Arc::clone(&tick.config),
-            folder: tick.folder.clone(),
-            owner: tick.me.owner.clone(),
-            ledger,
-        });
+        let bench = bench(&tick)?;
         let (sender, events) = channel();
         let under_way = Arc::clone(&tick.under_way);
         let listers = Arc::new(Listers::default());
@@ -354,4 +341,20 @@ impl Drain {
             self.tick.config.database
         ));
     }
+}
+
+/// What workers need, with a ledger that this runner is known by.
+fn bench(tick: &Tick) -> Result<Arc<Bench>> {
+    let ledger = Ledger::create(&tick.folder, &tick.me.owner, tick.config.runner.concurrency)
+        .with_context(|| cannot(&tick.folder))?;
+    Ok(Arc::new(Bench {
+        config: Arc::clone(&tick.config),
+        folder: tick.folder.clone(),
+        owner: tick.me.owner.clone(),
+        ledger,
+    }))
+}
+
+fn cannot(folder: &Path) -> String {
+    format!("cannot write in the state folder `{}` (make room, or set runner.state_dir)", folder.display())
 }
