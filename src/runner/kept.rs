@@ -71,8 +71,7 @@ pub(super) fn put_aside(folder: &Path, end: AttemptEnd, why: &str) {
 #[must_use]
 pub fn aside(folder: &Path) -> Vec<(i64, String)> {
     let found = files(folder, ASIDE).unwrap_or_default();
-    let kept =
-        found.iter().filter_map(|path| Some(serde_json::from_slice::<Kept>(&fs::read(path).ok()?).ok()?));
+    let kept = found.iter().filter_map(|path| serde_json::from_slice::<Kept>(&fs::read(path).ok()?).ok());
     kept.filter_map(|kept| Some((kept.results.first()?.id, kept.why.unwrap_or_default()))).collect()
 }
 
@@ -170,7 +169,7 @@ pub(super) fn write(folder: &Path, store: &mut Store) -> Result<()> {
         let done = kept.results.iter().try_for_each(|end| write_one(store, end));
         match done {
             Ok(()) if fs::remove_file(&path).is_ok() => {
-                log::warn!("wrote `{}`, which had been put aside", path.display())
+                log::warn!("wrote `{}`, which had been put aside", path.display());
             }
             Ok(()) => {}
             Err(err) if is_for_later(&err) => return Err(err).context(cannot),
@@ -194,7 +193,7 @@ fn read(path: &Path) -> Option<Kept> {
         let new = path.with_file_name(format!("{UNREADABLE}{name}"));
         match fs::rename(path, &new) {
             Ok(()) => {
-                log::warn!("`{}` is not readable and is left alone as `{}`", path.display(), new.display())
+                log::warn!("`{}` is not readable and is left alone as `{}`", path.display(), new.display());
             }
             Err(err) => log::debug!("{}: {err}", path.display()),
         }
