@@ -113,8 +113,7 @@ impl Pass<'_> {
     /// Sends orders, as many at once as allowed, and records each end as it comes.
     fn send_all(&mut self, shop: &mut Shop<'_>, order_ids: Vec<String>, tell: Tell<'_>) -> Result<()> {
         let (settings, config) = (self.settings, shop.config);
-        let (folder, stop) = (shop.folder.clone(), shop.stop.clone());
-        let folders = (config.folder(), folder.as_path());
+        let (folder, stop) = (config.folder(), shop.stop.clone());
         let mut order_ids = order_ids.into_iter();
         let mut failed = None;
         std::thread::scope(|scope| {
@@ -133,7 +132,7 @@ impl Pass<'_> {
                             let (sender, stop) = (sender.clone(), stop.clone());
                             active += 1;
                             scope.spawn(move || {
-                                let end = send(settings, &order, folders, &stop);
+                                let end = send(settings, &order, folder, &stop);
                                 sender.send((order, end)).is_ok()
                             });
                         }
@@ -322,7 +321,7 @@ fn tell_of(
     let env = [("DULY_ORDER_ID", attempt.order_id.clone()), ("DULY_ORDER_EVENT", event.to_owned())];
     let given = Given {
         step,
-        folders: (shop.config.folder(), &shop.folder),
+        folder: shop.config.folder(),
         env: env.map(|(name, value)| (name.to_owned(), value)).into(),
         input: format!("{text}\n").into_bytes(),
         output_limit: SAID,

@@ -10,7 +10,6 @@ mod sending;
 pub mod session_stats;
 mod step;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use step::Stop;
@@ -28,8 +27,6 @@ pub struct Shop<'a> {
     pub config: &'a Config,
     /// The database.
     pub store: Store,
-    /// Where output under way is kept on this host.
-    pub folder: PathBuf,
     /// A value that no other process ever had.
     pub owner: String,
     /// This host.
