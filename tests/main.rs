@@ -7,6 +7,7 @@
 
 mod age;
 mod architecture;
+mod bounded;
 mod cancel_retry;
 mod check;
 mod clean_up;
@@ -59,6 +60,7 @@ mod situations;
 mod splitting;
 mod stand;
 mod status;
+mod stops;
 mod support;
 mod systemd;
 mod targets;

@@ -40,7 +40,7 @@ pub use expression::Expression;
 pub use host::{AHEAD, Declares, Host, SILENT};
 pub use occurrences::{MAX_OCCURRENCES, Occurrences};
 pub use outcome::Outcome;
-pub use retry::{Backoff, Tried, Verdict, verdict};
+pub use retry::{Backoff, SIGNALLED, Tried, Verdict, verdict};
 pub use schedule::{CatchUp, Overlap, Schedule, ScheduleError, Trigger};
 pub use state::{On, State};
 pub use text::{discreet, escape, harmless, is_obeyed};
