@@ -9,6 +9,7 @@ use diesel::sqlite::Sqlite;
 
 use super::certain::Inserted;
 use super::error::StoreError;
+use super::passed_over::PassedOver;
 use super::startable::Crowd;
 use crate::db::{self, Connection, Location, MigrationState, Sql};
 
@@ -20,6 +21,7 @@ pub struct Store {
     pub(super) crowd: Crowd,
     /// Bytes that the server takes in one packet, once it was asked.
     pub(super) packet: Option<usize>,
+    pub(super) passed_over: PassedOver,
 }
 
 impl std::fmt::Debug for Store {
@@ -58,7 +60,7 @@ impl Store {
     }
 
     fn over(db: Connection) -> Self {
-        Self { db, inserted: None, crowd: Crowd::default(), packet: None }
+        Self { db, inserted: None, crowd: Crowd::default(), passed_over: PassedOver::default(), packet: None }
     }
 
     /// Connects again in place of a connection that was lost.

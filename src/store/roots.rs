@@ -94,9 +94,9 @@ impl Store {
                 return Ok(id);
             }
             let child = NewJob { root_id: Some(root), occurrence_key: Some(key.clone()), ..job.clone() };
-            let id = tx.insert_with_dependents(&child, declared)?;
+            let (id, made) = tx.insert_family(&child, declared)?;
             let count = Sql::new("UPDATE duly_job SET children = children + ? WHERE id = ?");
-            tx.execute(&count.bind(with_dependents(&job.name, declared)).bind(root))?;
+            tx.execute(&count.bind(i64::try_from(made).unwrap_or(i64::MAX)).bind(root))?;
             Ok(id)
         })
     }
@@ -331,21 +331,6 @@ impl Store {
 fn key_within(root: i64, what: &str, job: &NewJob) -> String {
     let all = serde_json::json!([job.params, job.target.0, job.target.1]).to_string();
     format!("{what}:{root}:{}:{:016x}", job.name, crate::job::fnv1a(all.as_bytes()))
-}
-
-/// How many jobs a job of the definition `name` is, its dependents included, each name once.
-fn with_dependents(name: &str, declared: Declared<'_>) -> i64 {
-    let mut names = vec![name];
-    let mut next = 0;
-    while let Some(definition) = names.get(next).map(|name| declared(name)) {
-        for dependent in definition.iter().flat_map(|definition| &definition.dependents) {
-            if !names.contains(&dependent.as_str()) {
-                names.push(dependent);
-            }
-        }
-        next += 1;
-    }
-    i64::try_from(names.len()).unwrap_or(i64::MAX)
 }
 
 fn no_claim((id, fence): Calling) -> StoreError {
