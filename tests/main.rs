@@ -43,6 +43,7 @@ mod model;
 mod network;
 mod next;
 mod once;
+mod output;
 mod peculiar;
 mod plans;
 mod producer;

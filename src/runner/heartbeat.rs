@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +14,7 @@ use std::time::{Duration, Instant};
 use super::under_way::{Held, UnderWay, trusted_until};
 use super::worker::{Bench, stored};
 use crate::config::Config;
-use crate::process::capture::{punch_out_middle, salvage};
 use crate::process::clock::since_boot;
-use crate::process::ledger::output_path;
 use crate::process::stop::StopReason;
 use crate::store::{Store, StoreError};
 
@@ -30,6 +27,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often output is copied while it grows.
 const COPY: Duration = Duration::from_secs(2);
 
+/// Bytes that are copied so often: a copy replaces the one before, and the server writes all of it anew. More wait in proportion.
+const OFTEN: u64 = 128 << 10;
+
 /// How long no connection is asked for once there was none.
 const RECONNECT: Duration = Duration::from_secs(5);
 
@@ -37,7 +37,6 @@ const RECONNECT: Duration = Duration::from_secs(5);
 pub(super) struct Heartbeat {
     config: Arc<Config>,
     owner: String,
-    folder: PathBuf,
     under_way: Arc<UnderWay>,
     progress: Mutex<Progress>,
     /// Whether the thread that claims is to do it.
@@ -49,8 +48,23 @@ struct Progress {
     renewed_at: Option<Instant>,
     looked_at: Option<Instant>,
     copied_at: Option<Instant>,
-    /// Bytes of output copied so far, per job and fence.
-    copied: HashMap<(i64, i64), u64>,
+    copied: HashMap<(i64, i64), Copy>,
+}
+
+/// The latest copy of an output.
+struct Copy {
+    at: Instant,
+    /// Bytes that had been printed by then.
+    printed: u64,
+    /// Bytes that it took.
+    size: u64,
+}
+
+impl Copy {
+    fn is_due_again(&self, printed: u64) -> bool {
+        let factor = u32::try_from(self.size / OFTEN).unwrap_or(u32::MAX);
+        printed != self.printed && self.at.elapsed() >= COPY.saturating_mul(factor)
+    }
 }
 
 fn is_over(at: Option<Instant>, interval: Duration) -> bool {
@@ -64,7 +78,6 @@ impl Heartbeat {
         Self {
             config: Arc::clone(&bench.config),
             owner: bench.owner.clone(),
-            folder: bench.folder.clone(),
             under_way,
             progress: Mutex::new(progress),
             is_without_connection: AtomicBool::new(false),
@@ -212,26 +225,22 @@ impl Heartbeat {
         &self,
         store: &mut Store,
         held: &Held,
-        copied: &mut HashMap<(i64, i64), u64>,
+        copied: &mut HashMap<(i64, i64), Copy>,
     ) -> Result<(), StoreError> {
         let job = &held.job;
-        let path = output_path(&self.folder, job.id, job.fence);
-        let length = path.metadata().map_or(0, |found| found.len());
-        let key = (job.id, job.fence);
-        if length == copied.get(&key).copied().unwrap_or(0) {
+        let Some(printed) = held.printed() else { return Ok(()) };
+        let (length, key) = (printed.total(), (job.id, job.fence));
+        if copied.get(&key).is_some_and(|copy| !copy.is_due_again(length)) {
             return Ok(());
         }
-        let limit = self.config.definition(&job.name).map_or(1 << 20, |definition| definition.output_limit);
-        if let Some(captured) = salvage(&path, limit) {
-            // Not for one that ended meanwhile: its whole output is on its way.
-            if self.under_way.has(job.id, job.fence) {
-                // What does not go through in time is not tried again before there is more: other outputs want their turn.
-                copied.insert(key, length);
-                store.save_output(&self.owner, job.id, job.fence, &stored(captured))?;
-            }
+        let Some(captured) = printed.captured() else { return Ok(()) };
+        // Not for one that ended meanwhile: its whole output is on its way.
+        if self.under_way.has(job.id, job.fence) {
+            let size = captured.text.len() as u64;
+            // What does not go through in time is not tried again before there is more: other outputs want their turn.
+            copied.insert(key, Copy { at: Instant::now(), printed: length, size });
+            store.save_output(&self.owner, job.id, job.fence, &stored(captured))?;
         }
-        punch_out_middle(&path, limit);
-        copied.insert(key, length);
         Ok(())
     }
 }

@@ -15,10 +15,10 @@ use super::worker::stored;
 use crate::config::Config;
 use crate::job::is_hook;
 use crate::process::ask::remove_left;
-use crate::process::capture::salvage;
 use crate::process::ledger::{
     DeadRunner, dead_runners, kill_execution, output_files, output_path, remove_unfinished,
 };
+use crate::process::mirror::salvage;
 use crate::store::{AttemptEnd, Expired, Output, Store, StoreError};
 
 /// Records what a runner that died on this host had under way; its process groups must have been ended before.
