@@ -136,8 +136,11 @@ impl Store {
         let mut places = vec!["ORDER BY run_at, id".to_owned()];
         let mut next = 0;
         while let Some(place) = places.get(next) {
-            let query =
-                format!("SELECT id, name, queue FROM duly_job WHERE state = 'new' {place} LIMIT {size}");
+            // With few rows a server may think that putting them in order costs less than an index.
+            let by_time = if self.is_server() { " FORCE INDEX (duly_job_promote)" } else { "" };
+            let query = format!(
+                "SELECT id, name, queue FROM duly_job{by_time} WHERE state = 'new' {place} LIMIT {size}"
+            );
             let rows: Vec<Place> = self.rows(&Sql::once(query))?;
             let is_more = rows.len() == size;
             let first = rows.iter().map(|row| row.id).min().unwrap_or(0);
