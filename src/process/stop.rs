@@ -111,6 +111,12 @@ pub(super) fn signal_group(leader: Pid, signal: Signal) {
     }
 }
 
+/// Whether the group has a process that has not ended, by the kernel's list of all processes.
+pub(super) fn has_living(group: Pid) -> bool {
+    let group = group.as_raw_nonzero().get();
+    all_processes().any(|pid| Stat::of(pid).is_some_and(|stat| stat.group == group && !stat.is_over))
+}
+
 /// The ids of all processes.
 pub(super) fn all_processes() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
