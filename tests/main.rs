@@ -42,6 +42,7 @@ mod network;
 mod next;
 mod once;
 mod peculiar;
+mod placeholders;
 mod plans;
 mod producer;
 mod queries;

@@ -19,7 +19,7 @@ use super::finish::clip;
 use super::handle::Store;
 use super::sql::AnyText as Text;
 use super::sql::{Id, OPEN, Sql, StoredTime, id_marks};
-use crate::job::{On, State};
+use crate::job::{MaybeTarget, On, State, family};
 
 /// Roots looked at in one transaction.
 const BATCH: usize = 32;
@@ -54,6 +54,10 @@ struct Caller {
     root_id: Option<i64>,
     #[diesel(sql_type = BigInt)]
     is_cancelled: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_type: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_id: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -96,12 +100,14 @@ impl Store {
             let child = NewJob { root_id: Some(root), occurrence_key: Some(key.clone()), ..job.clone() };
             let id = tx.insert_with_dependents(&child, declared)?;
             let count = Sql::new("UPDATE duly_job SET children = children + ? WHERE id = ?");
-            tx.execute(&count.bind(with_dependents(&job.name, declared)).bind(root))?;
+            tx.execute(
+                &count.bind(i64::try_from(family(&job.name, declared).len()).unwrap_or(i64::MAX)).bind(root),
+            )?;
             Ok(id)
         })
     }
 
-    /// Puts a job in that starts when the root that calls has ended as success or as failed, or as `on` says.
+    /// Puts a job in that starts when the root that calls has ended as success or as failed, or as `on` says; about the same target.
     pub fn add_dependent(
         &mut self,
         calling: Calling,
@@ -112,11 +118,16 @@ impl Store {
         let key = key_within(calling.0, "dependent", job);
         let job = NewJob { after: vec![(calling.0, on)], occurrence_key: Some(key.clone()), ..job.clone() };
         self.insert_once(|tx| {
-            tx.require_root(calling)?;
-            match tx.made_before(calling.0, &key, &job)? {
-                Some(id) => Ok(id),
-                None => tx.insert_with_dependents(&job, declared),
+            let target = tx.require_root(calling)?;
+            if let Some(id) = tx.made_before(calling.0, &key, &job)? {
+                return Ok(id);
             }
+            let job = job.clone();
+            let job = match declared(&job.name) {
+                Some(definition) => job.about(&target, definition),
+                None => job,
+            };
+            tx.insert_with_dependents(&job, declared)
         })
     }
 
@@ -154,11 +165,11 @@ impl Store {
         }
     }
 
-    /// Locks the job that calls and makes sure that it may have children.
-    fn require_root(&mut self, calling: Calling) -> Result<(), StoreError> {
+    /// Locks the job that calls and makes sure that it may have children; returns what it is about.
+    fn require_root(&mut self, calling: Calling) -> Result<MaybeTarget, StoreError> {
         let query = format!(
-            "SELECT state, fence, root_id, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS is_cancelled \
-             FROM duly_job WHERE id = ?{}",
+            "SELECT state, fence, root_id, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS is_cancelled, \
+             target_type, target_id FROM duly_job WHERE id = ?{}",
             self.for_update()
         );
         let caller = self.rows::<Caller>(&Sql::new(query).bind(calling.0))?.pop();
@@ -174,7 +185,7 @@ impl Store {
         if caller.is_cancelled != 0 {
             return Err(StoreError::HeldBack(format!("job {} is being cancelled", calling.0)));
         }
-        Ok(())
+        Ok((caller.target_type, caller.target_id))
     }
 
     /// Locks the roots of children that are about to end, marks those whose command is done, and counts. Part of the
@@ -331,21 +342,6 @@ impl Store {
 fn key_within(root: i64, what: &str, job: &NewJob) -> String {
     let all = serde_json::json!([job.params, job.target.0, job.target.1]).to_string();
     format!("{what}:{root}:{}:{:016x}", job.name, crate::job::fnv1a(all.as_bytes()))
-}
-
-/// How many jobs a job of the definition `name` is, its dependents included, each name once.
-fn with_dependents(name: &str, declared: Declared<'_>) -> i64 {
-    let mut names = vec![name];
-    let mut next = 0;
-    while let Some(definition) = names.get(next).map(|name| declared(name)) {
-        for dependent in definition.iter().flat_map(|definition| &definition.dependents) {
-            if !names.contains(&dependent.as_str()) {
-                names.push(dependent);
-            }
-        }
-        next += 1;
-    }
-    i64::try_from(names.len()).unwrap_or(i64::MAX)
 }
 
 fn no_claim((id, fence): Calling) -> StoreError {
