@@ -7,6 +7,7 @@
 
 mod age;
 mod architecture;
+mod bounded;
 mod cancel_retry;
 mod check;
 mod clean_up;

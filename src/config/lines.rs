@@ -4,15 +4,22 @@
 //! report or a number is used as text: a tick with nothing to say does not pay for it. Aliases and merge keys
 //! lead to where their content was written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser};
 
-use super::error::KeyPath;
-
-/// Every key path of a file.
+/// Every key of a file.
 pub(super) struct Places {
-    places: BTreeMap<KeyPath, Place>,
+    root: Rc<Content>,
+}
+
+/// What a key or an item holds. Aliases share it, so that all places together are no larger than the file.
+#[derive(Default)]
+struct Content {
+    /// The scalar, as it was written.
+    text: Option<String>,
+    below: BTreeMap<String, Place>,
 }
 
 #[derive(Clone)]
@@ -20,89 +27,132 @@ struct Place {
     line: usize,
     /// Where the same key was given a second time.
     again: Option<usize>,
-    /// The scalar, as it was written.
-    text: Option<String>,
+    content: Rc<Content>,
 }
 
 impl Places {
     /// Finds the places of `yaml`, up to its first syntax error.
     pub(super) fn of(yaml: &str) -> Self {
-        let mut walk = Walk::default();
+        let mut walk = Walk { inside: vec![Inside::new(Form::Document, 0, 1)], ..Walk::default() };
         let mut parser = Parser::new_from_str(yaml);
         while let Some(Ok((event, span))) = parser.next_event() {
             walk.take(event, span.start.line());
         }
-        walk.apply_merges();
-        Self { places: walk.places }
+        Self { root: walk.finish() }
     }
 
     /// The line of `path`, or of what of it is nearest to the root.
     pub(super) fn line(&self, path: &[String], again: bool) -> usize {
-        (1..=path.len())
-            .rev()
-            .find_map(|length| self.places.get(&path[..length]))
-            .map_or(1, |place| place.again.filter(|_| again).unwrap_or(place.line))
+        let mut content = &self.root;
+        let mut line = 1;
+        for (at, key) in path.iter().enumerate() {
+            let Some(place) = content.below.get(key) else { break };
+            let is_last = at + 1 == path.len();
+            line = place.again.filter(|_| again && is_last).unwrap_or(place.line);
+            content = &place.content;
+        }
+        line
     }
 
     /// The scalar at `path` as it was written: `1.10`, not 1.1.
     pub(super) fn text(&self, path: &[String]) -> Option<&str> {
-        self.places.get(path)?.text.as_deref()
+        let mut content = &self.root;
+        for key in path {
+            content = &content.below.get(key)?.content;
+        }
+        content.text.as_deref()
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Document,
+    Map,
+    List,
+}
+
 /// What the walk is inside of.
-enum Inside {
-    /// A mapping; whether its next node is a value.
-    Map { value_next: bool },
-    /// A list, and the number of its next item.
-    List { next: usize },
+struct Inside {
+    form: Form,
+    anchor: usize,
+    content: Content,
+    /// The key, and its line, whose value comes next.
+    key: Option<(String, usize)>,
+    /// Where it began.
+    line: usize,
+}
+
+impl Inside {
+    fn new(form: Form, anchor: usize, line: usize) -> Self {
+        Self { form, anchor, content: Content::default(), key: None, line }
+    }
+
+    /// Takes in a node that is complete: a key, or what stands under one.
+    fn add(&mut self, content: &Rc<Content>, line: usize) {
+        let (key, line) = match self.form {
+            Form::Document => {
+                self.content.text.clone_from(&content.text);
+                self.content.below.clone_from(&content.below);
+                return;
+            }
+            Form::List => (format!("[{}]", self.content.below.len()), line),
+            Form::Map => match self.key.take() {
+                Some(key) => key,
+                None => {
+                    // A list or mapping is no key of ours.
+                    self.key = Some((content.text.clone().unwrap_or_else(|| "?".to_owned()), line));
+                    return;
+                }
+            },
+        };
+        match self.content.below.get_mut(&key) {
+            Some(place) => place.again = Some(line),
+            None => {
+                let place = Place { line, again: None, content: Rc::clone(content) };
+                self.content.below.insert(key, place);
+            }
+        }
+    }
+
+    /// What lies under `<<` lies in the mapping itself, unless that says otherwise.
+    fn complete(mut self) -> Rc<Content> {
+        if let Some(merged) = self.content.below.get("<<").map(|place| Rc::clone(&place.content)) {
+            let is_list = merged.below.keys().any(|key| key.starts_with('['));
+            let sources: Vec<Rc<Content>> = match is_list {
+                true => (0..)
+                    .map_while(|at| merged.below.get(&format!("[{at}]")))
+                    .map(|place| Rc::clone(&place.content))
+                    .collect(),
+                false => vec![merged],
+            };
+            for (key, place) in sources.iter().flat_map(|source| &source.below) {
+                self.content.below.entry(key.clone()).or_insert_with(|| place.clone());
+            }
+        }
+        Rc::new(self.content)
+    }
 }
 
 #[derive(Default)]
 struct Walk {
-    places: BTreeMap<KeyPath, Place>,
-    anchors: BTreeMap<usize, KeyPath>,
+    anchors: HashMap<usize, Rc<Content>>,
     inside: Vec<Inside>,
-    path: KeyPath,
 }
 
 impl Walk {
     fn take(&mut self, event: Event<'_>, line: usize) {
         match event {
             Event::Scalar(text, _, anchor, _) => {
-                if self.takes_as_key(&text, line) {
-                    return;
-                }
-                self.begin(line, anchor);
-                if let Some(place) = self.places.get_mut(&self.path) {
-                    place.text = Some(text.into_owned());
-                }
-                self.end();
+                let content = Content { text: Some(text.into_owned()), below: BTreeMap::new() };
+                self.add(&Rc::new(content), anchor, line);
             }
             Event::Alias(anchor) => {
-                if self.takes_as_key("*", line) {
-                    return;
-                }
-                self.begin(line, 0);
-                self.copy(anchor);
-                self.end();
+                let content = self.anchors.get(&anchor).map_or_else(Rc::default, Rc::clone);
+                self.add(&content, 0, line);
             }
-            Event::SequenceStart(anchor, _) => {
-                if !self.takes_as_key("?", line) {
-                    self.begin(line, anchor);
-                }
-                self.inside.push(Inside::List { next: 0 });
-            }
-            Event::MappingStart(anchor, _) => {
-                if !self.takes_as_key("?", line) {
-                    self.begin(line, anchor);
-                }
-                self.inside.push(Inside::Map { value_next: false });
-            }
-            Event::SequenceEnd | Event::MappingEnd => {
-                self.inside.pop();
-                self.end();
-            }
+            Event::SequenceStart(anchor, _) => self.inside.push(Inside::new(Form::List, anchor, line)),
+            Event::MappingStart(anchor, _) => self.inside.push(Inside::new(Form::Map, anchor, line)),
+            Event::SequenceEnd | Event::MappingEnd => self.leave(),
             Event::Nothing
             | Event::StreamStart
             | Event::StreamEnd
@@ -111,84 +161,28 @@ impl Walk {
         }
     }
 
-    /// Whether the node is a key; then its value comes next.
-    fn takes_as_key(&mut self, key: &str, line: usize) -> bool {
-        let Some(Inside::Map { value_next: value_next @ false }) = self.inside.last_mut() else {
-            return false;
-        };
-        *value_next = true;
-        self.path.push(key.to_owned());
-        if let Some(place) = self.places.get_mut(&self.path) {
-            place.again = Some(line);
-            // What is below does not count, so it goes where nobody looks.
-            self.path.pop();
-            self.path.push("\0".to_owned());
-        } else {
-            self.places.insert(self.path.clone(), Place { line, again: None, text: None });
-        }
-        true
-    }
-
-    fn begin(&mut self, line: usize, anchor: usize) {
-        if let Some(Inside::List { next }) = self.inside.last() {
-            self.path.push(format!("[{next}]"));
-            self.places.entry(self.path.clone()).or_insert(Place { line, again: None, text: None });
-        }
+    fn add(&mut self, content: &Rc<Content>, anchor: usize, line: usize) {
         if anchor != 0 {
-            self.anchors.insert(anchor, self.path.clone());
+            self.anchors.insert(anchor, Rc::clone(content));
+        }
+        if let Some(inside) = self.inside.last_mut() {
+            inside.add(content, line);
         }
     }
 
-    fn end(&mut self) {
-        match self.inside.last_mut() {
-            Some(Inside::Map { value_next }) => *value_next = false,
-            Some(Inside::List { next }) => *next += 1,
-            None => return,
-        }
-        self.path.pop();
+    fn leave(&mut self) {
+        let Some(inside) = self.inside.pop() else { return };
+        let (anchor, line) = (inside.anchor, inside.line);
+        self.add(&inside.complete(), anchor, line);
     }
 
-    /// What lies under an anchor lies under its alias too.
-    fn copy(&mut self, anchor: usize) {
-        let Some(origin) = self.anchors.get(&anchor) else { return };
-        let copies: Vec<(KeyPath, Place)> = self
-            .places
-            .range(origin.clone()..)
-            .take_while(|(path, _)| path.starts_with(origin))
-            .map(|(path, place)| ([&self.path[..], &path[origin.len()..]].concat(), place.clone()))
-            .collect();
-        for (path, place) in copies {
-            let text = place.text.clone();
-            self.places.entry(path).or_insert(place).text = text;
+    /// Everything, also where the text broke off.
+    fn finish(mut self) -> Rc<Content> {
+        while self.inside.len() > 1 {
+            self.leave();
         }
+        self.inside.pop().map_or_else(Rc::default, Inside::complete)
     }
-
-    /// What lies under `<<` lies in the mapping itself, unless that says otherwise.
-    fn apply_merges(&mut self) {
-        let merged: Vec<(KeyPath, Place)> = self
-            .places
-            .iter()
-            .filter(|(path, _)| path.iter().any(|key| key == "<<"))
-            .map(|(path, place)| (without_merges(path), place.clone()))
-            .collect();
-        for (path, place) in merged {
-            self.places.entry(path).or_insert(place);
-        }
-    }
-}
-
-/// `a.<<[0].b` is `a.b`.
-fn without_merges(path: &[String]) -> KeyPath {
-    let mut kept = KeyPath::new();
-    let mut after_merge = false;
-    for key in path {
-        let skipped = key == "<<" || (after_merge && key.starts_with('['));
-        after_merge = key == "<<";
-        if !skipped {
-            kept.push(key.clone());
-        }
-    }
-    kept
 }
 
 #[cfg(test)]
@@ -196,7 +190,7 @@ mod tests {
     use super::*;
 
     fn line(yaml: &str, path: &str) -> usize {
-        let path: KeyPath = path.split_whitespace().map(str::to_owned).collect();
+        let path: Vec<String> = path.split_whitespace().map(str::to_owned).collect();
         Places::of(yaml).line(&path, false)
     }
 

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::node::Node;
+use serde::de::DeserializeSeed as _;
+
+use super::node::{Node, Room};
 use super::read::{Limit, Named, Read, Reader, Span, Whole};
 use super::values::{ColumnName, CommandLine, Factor, Share, Size, TableName};
 use super::web::Role;
@@ -17,8 +19,13 @@ use crate::job::{Builtin, CatchUp, OnOrphan, Overlap, Unique, Zone};
 ///
 /// The line, where it is known, and what is wrong: the text is not YAML.
 pub(super) fn parse(yaml: &str) -> Result<Node, (Option<usize>, String)> {
-    match serde_yaml::from_str(yaml) {
+    let room = Room::of(yaml);
+    match room.deserialize(serde_yaml::Deserializer::from_str(yaml)) {
         Ok(node) => Ok(node),
+        Err(_) if room.is_used_up() => Err((
+            None,
+            "its aliases (*name) stand for more than 200,000 values or 8 MiB of text; write out what is needed".to_owned(),
+        )),
         Err(error) => {
             let line = error.location().map(|location| location.line().max(1));
             let mut message = format!("is not valid YAML: {error}");

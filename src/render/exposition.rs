@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::job::harmless;
+
 /// A text under construction.
 #[derive(Debug, Default)]
 pub struct Exposition {
@@ -45,9 +47,9 @@ impl Exposition {
     }
 }
 
-/// The value of a label: backslash, quote and line end are the only ones that have to be escaped.
+/// The value of a label: backslash, quote and line end have to be escaped; what a terminal would obey is shown as everywhere else.
 fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    harmless(value).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -58,11 +60,11 @@ mod tests {
     fn a_label_may_hold_anything() {
         let mut exposition = Exposition::default();
         exposition.family("x_total", "counter", "What it is");
-        exposition.sample(&[("name", "a\"b\\c\nd"), ("state", "ü")], 1.5);
+        exposition.sample(&[("name", "a\"b\\c\nd\u{1b}[2J"), ("state", "ü")], 1.5);
         exposition.sample(&[], 7.0);
         assert_eq!(
             exposition.text(),
-            "# HELP x_total What it is\n# TYPE x_total counter\nx_total{name=\"a\\\"b\\\\c\\nd\",state=\"ü\"} 1.5\nx_total 7\n"
+            "# HELP x_total What it is\n# TYPE x_total counter\nx_total{name=\"a\\\"b\\\\c\\nd␛[2J\",state=\"ü\"} 1.5\nx_total 7\n"
         );
     }
 }

@@ -285,7 +285,7 @@ pub(super) async fn whole_output(
 ) -> Result<Response, Problem> {
     let outputs = site.database.read(move |store| store.output_tail(id, Some(fence), 1 << 27)).await?;
     let output = outputs.ok_or_else(|| Problem::not_found(format!("Job {id} has no such output.")))?;
-    let mut response = output.body.into_response();
+    let mut response = harmless(&output.body).into_response();
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -114,6 +114,7 @@ fn what_jobs_say_is_shown_and_not_obeyed() {
         (text.header("content-type"), text.header("x-content-type-options")),
         ("text/plain; charset=utf-8", "nosniff")
     );
+    assert!(text.body.contains('␛') && !text.body.contains('\u{1b}'), "{}", text.body);
 }
 
 /// Seen failing with a limit of a megabyte for forms.
