@@ -84,6 +84,25 @@ on_every_database! {
         assert!(store.finish(&[success((1, 2), "second")]).unwrap().refused.is_empty());
     }
 
+    /// Seen failing with such a job left to the end of its lease, and handed back to be claimed again.
+    fn what_is_handed_back_and_was_to_be_cancelled_is_cancelled(s: Sandbox) {
+        s.set_jobs(JOBS);
+        s.duly(["enqueue", "ok"]).stdout("1\n").status(0);
+        s.duly(["enqueue", "ok", "--after", "1:always"]).stdout("2\n").status(0);
+        let mut store = store(&s);
+        assert_eq!(claim(&mut store, "me"), [(1, 1)]);
+        s.duly(["cancel", "1"]).stdout("job 1 is running; its runner stops it\n").status(0);
+        store.hand_back("another", &[(1, 1)]).unwrap();
+        assert_eq!(s.database().value("SELECT state FROM duly_job WHERE id = 1"), "running");
+        store.hand_back("me", &[(1, 1)]).unwrap();
+        store.hand_back("me", &[(1, 1)]).unwrap();
+        let row = "SELECT CONCAT(state, ' ', outcome, ' ', attempts, ' ', owner IS NULL, ' ', finished_at IS NULL, ' ', reason LIKE 'cancelled by %') FROM duly_job WHERE id = 1";
+        assert_eq!(s.database().value(row), "cancelled cancelled 0 1 0 1");
+        s.duly(["run"]).status(0);
+        assert_eq!(s.database().value("SELECT state FROM duly_job WHERE id = 2"), "success");
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_attempt WHERE job_id = 1"), "0");
+    }
+
     /// Before the first copy of it, which comes after a second. Seen failing with `salvage` of `src/process/capture.rs` giving
     /// nothing.
     fn what_a_job_had_printed_when_its_runner_died_is_saved_from_the_host(s: Sandbox) {

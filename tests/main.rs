@@ -60,6 +60,7 @@ mod situations;
 mod splitting;
 mod stand;
 mod status;
+mod stops;
 mod support;
 mod systemd;
 mod targets;

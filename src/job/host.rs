@@ -33,6 +33,9 @@ pub struct Declares {
     /// When its jobs.yaml was put in its place, by its own clock.
     #[serde(default)]
     pub since: Option<DateTime<Utc>>,
+    /// The names whose jobs are never begun twice; `None` where a Duly has written it that did not tell.
+    #[serde(default)]
+    pub once: Option<Vec<String>>,
 }
 
 /// A host, or the part of it that ticks for some queues only.
@@ -101,6 +104,13 @@ impl Host {
     pub fn declares(&self, name: &str) -> bool {
         let name = if is_hook(name) { name.split('@').nth(1).unwrap_or(name) } else { name };
         self.declares.as_ref().is_none_or(|declares| declares.jobs.iter().any(|declared| declared == name))
+    }
+
+    /// Whether it may begin a job of this name again whose runner vanished; `None` where it is not known to declare it.
+    #[must_use]
+    pub fn begins_again(&self, name: &str) -> Option<bool> {
+        let declares = self.declares.as_ref().filter(|_| self.declares(name))?;
+        Some(declares.once.as_ref().is_some_and(|once| !once.iter().any(|declared| declared == name)))
     }
 
     /// Whether it serves this queue, as far as is known.

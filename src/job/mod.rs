@@ -42,7 +42,7 @@ pub use host::{AHEAD, Declares, Host, SILENT};
 pub use occurrences::{MAX_OCCURRENCES, Occurrences};
 pub use outcome::Outcome;
 pub use placeholder::{MaybeTarget, place_in, with_target};
-pub use retry::{Backoff, Tried, Verdict, verdict};
+pub use retry::{Backoff, SIGNALLED, Tried, Verdict, verdict};
 pub use schedule::{CatchUp, Overlap, Schedule, ScheduleError, Trigger};
 pub use state::{On, State};
 pub use text::{discreet, escape, harmless, is_obeyed};

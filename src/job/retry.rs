@@ -71,7 +71,7 @@ pub enum Verdict {
 }
 
 /// A shell tells by its exit code that a command was ended by a signal: by this and the number.
-const SIGNALLED: i32 = 128;
+pub const SIGNALLED: i32 = 128;
 
 /// How often a job has been tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,14 +88,14 @@ pub struct Tried {
 
 /// Decides what becomes of a job whose latest attempt ended in `outcome`.
 ///
-/// `definition` is `None` when the name is no longer declared; then the defaults decide.
+/// `definition` is `None` when the name is not declared here; then the defaults decide, without jitter.
 #[must_use]
 pub fn verdict(outcome: &Outcome, definition: Option<&Definition>, tried: Tried) -> Verdict {
     let Tried { id, attempt: attempts, max_attempts, orphaned } = tried;
     let permanent = |code: i32| definition.is_some_and(|d| d.permanent_exit_codes.contains(&code));
     let later = |code: i32| definition.is_some_and(|d| d.later_exit_codes.contains(&code));
     let is_begun_once = definition.is_some_and(|d| d.on_orphan == OnOrphan::Stale);
-    let backoff = definition.map(|d| d.backoff).unwrap_or_default();
+    let backoff = definition.map_or(Backoff { jitter: 0.0, ..Backoff::default() }, |d| d.backoff);
     let seed = id.unsigned_abs() ^ (u64::from(attempts) << 48);
     match outcome {
         Outcome::Success => return Verdict::End(State::Success),

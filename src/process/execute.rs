@@ -11,19 +11,23 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::capture::OutputFile;
 use super::clock::since_boot;
 use super::command::CommandLine;
+use super::signals::is_told_to_stop;
 use super::stop::{StopReason, Switch, has_others, signal_group};
-use crate::job::Outcome;
+use crate::job::{Outcome, SIGNALLED};
 
 /// How often a running command is looked at while nothing happens: a machine that slept has lost its leases.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How often a group that was told to stop is looked at.
 const GROUP_POLL: Duration = Duration::from_millis(50);
+
+/// How long the end of a command by a signal of those that stop a session or a machine may be ahead of this process's own.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Why nothing was started.
 #[derive(Debug)]
@@ -123,22 +127,48 @@ impl Running {
 
     fn wait_or_stop(&self, switch: &Switch, timeout: Option<Duration>, grace: Duration) -> io::Result<End> {
         let deadline = timeout.and_then(|timeout| self.began.checked_add(timeout));
-        let stopped = self.wait_for_end_or_stop(switch, deadline)?;
+        let mut stopped = self.wait_for_end_or_stop(switch, deadline)?;
+        // What has ended by itself meanwhile was not stopped.
+        if matches!(stopped, Some(Stop::Asked(StopReason::Cancelled) | Stop::TimedOut))
+            && self.has_ended(None, Some(Duration::ZERO))?
+        {
+            stopped = None;
+        }
+        if stopped.is_none() && self.is_stopped_with_us(switch)? {
+            stopped = Some(Stop::Asked(StopReason::Interrupted));
+        }
         if let Some(stop) = &stopped {
             self.stop(stop, switch, grace)?;
         }
         let status = self.reap()?;
+        // A command that was told to stop may exit with 0 in the midst of its work: why it was told so is how it ended.
         Ok(match stopped {
-            // A command that was told to stop and still did all its work has succeeded.
-            Some(Stop::Asked(StopReason::Cancelled | StopReason::Interrupted)) if status.success() => {
-                End::Outcome(Outcome::Success)
-            }
             Some(Stop::TimedOut) => End::Outcome(Outcome::TimedOut),
             Some(Stop::Asked(StopReason::Cancelled)) => End::Outcome(Outcome::Cancelled),
             Some(Stop::Asked(StopReason::Interrupted)) => End::Outcome(Outcome::Interrupted),
             Some(Stop::Asked(StopReason::LeaseLost)) => End::LeaseLost,
             None => End::Outcome(outcome_of(status)),
         })
+    }
+
+    /// Whether a command that has ended was stopped by whoever stops this process too: at the end of a session, a service or the
+    /// machine all processes get the signal at once, and the command may end before this process has noticed its own.
+    fn is_stopped_with_us(&self, switch: &Switch) -> io::Result<bool> {
+        let end = waitid(WaitId::Pid(self.leader), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
+        // A shell tells by its exit code that a signal has ended its command.
+        let signal =
+            end.and_then(|end| end.terminating_signal().or_else(|| Some(end.exit_status()? - SIGNALLED)));
+        let stops = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM].map(Signal::as_raw);
+        let until = Instant::now() + MOMENT;
+        loop {
+            if is_told_to_stop() || matches!(switch.asked(), Some((StopReason::Interrupted, _))) {
+                return Ok(true);
+            }
+            if !signal.is_some_and(|signal| stops.contains(&signal)) || until <= Instant::now() {
+                return Ok(false);
+            }
+            std::thread::sleep(GROUP_POLL);
+        }
     }
 
     fn wait_for_end_or_stop(&self, switch: &Switch, deadline: Option<Instant>) -> io::Result<Option<Stop>> {

@@ -174,6 +174,13 @@ impl DeadRunner {
         }
     }
 
+    /// Whether it had begun an execution: one that has ended is not noted down any more, but its output is still there.
+    #[must_use]
+    pub fn has_begun(&self, job: i64, fence: i64) -> bool {
+        self.entries.iter().any(|entry| (entry.job, entry.fence) == (job, fence))
+            || self.output_path(job, fence).exists()
+    }
+
     /// Where the output of one of its executions is.
     #[must_use]
     pub fn output_path(&self, job: i64, fence: i64) -> PathBuf {

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What the service manager gives the daemon and nobody below it must use.
@@ -51,6 +52,12 @@ impl TickProcess {
         }
     }
 
+    /// Its process id, which is its own until [`Self::end`] has told of its end.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended, once it has.
     ///
     /// # Errors
@@ -62,5 +69,21 @@ impl TickProcess {
             (Some(code), _) => TickEnd::Code(code),
             (None, signal) => TickEnd::Signal(signal.unwrap_or_default()),
         }))
+    }
+}
+
+/// Lets processes go that have ended and are nobody's: to process 1 of a container, and to a reaper, the kernel gives all that have
+/// lost their parents. `ticks` are looked after by whoever started them.
+pub fn reap_strangers(ticks: &[u32]) {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    // One that is a tick's is told of until that was asked for its end; the others wait for the next look then.
+    while let Some(pid) = waitid(Id::All, flags).ok().and_then(|status| status.pid()) {
+        if u32::try_from(pid.as_raw()).is_ok_and(|pid| ticks.contains(&pid)) {
+            return;
+        }
+        if let Err(err) = waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            log::debug!("process {pid}: {err}");
+            return;
+        }
     }
 }

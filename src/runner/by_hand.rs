@@ -19,7 +19,7 @@ use crate::job::{Outcome, State, Verdict};
 use crate::process::capture::OutputReader;
 use crate::process::clock::since_boot;
 use crate::process::ledger::{Ledger, output_path};
-use crate::process::signals::on_stop_signal;
+use crate::process::signals::{Patience, on_stop_signal};
 use crate::process::stop::StopReason;
 use crate::store::{ClaimRequest, Claimed, Finished, Limits, NewJob, Store, StoreError};
 
@@ -71,10 +71,10 @@ pub fn run(
     let held = under_way.add(claimed, None, asked, lease).context("cannot make a stop switch")?;
 
     let (told, signals) = channel();
-    let switch = Arc::clone(&held);
+    let (switch, mut patience) = (Arc::clone(&held), Patience::default());
     on_stop_signal(move |signal| {
-        let is_second = told.send(signal).is_err() || switch.switch.asked().is_some();
-        switch.switch.press(StopReason::Interrupted, is_second);
+        let at_once = told.send(signal).is_err() || patience.is_over();
+        switch.switch.press(StopReason::Interrupted, at_once);
     })
     .context("cannot catch signals")?;
     let heartbeat = Arc::new(Heartbeat::new(&bench, Arc::clone(&under_way)));
@@ -105,8 +105,12 @@ pub fn run(
     let mut ended = match report {
         Report::Ended(ended) => ended,
         Report::NotBegun(why) => {
-            let why = why.unwrap_or_else(|| "stopped before it began".to_owned());
-            Box::new(Ended::without_process(Outcome::NotStarted(why)))
+            let outcome = match (why, held.switch.asked()) {
+                (None, Some((StopReason::Cancelled, _))) => Outcome::Cancelled,
+                (None, Some((StopReason::Interrupted, _))) => Outcome::Interrupted,
+                (why, _) => Outcome::NotStarted(why.unwrap_or_else(|| "stopped before it began".to_owned())),
+            };
+            Box::new(Ended::without_process(outcome))
         }
         Report::Lost => {
             return Err(anyhow!(
@@ -133,10 +137,12 @@ fn claim(
     is_forced: bool,
 ) -> Result<Claimed> {
     let declared = |name: &str| config.definition(name);
+    // Where it is to be retried is no matter now: this attempt is one of its own queue.
+    let own_queue = config.definition(&job.name).map_or(&job.queue, |definition| &definition.queue);
     let limit_of = |name: &str| config.definition(name).and_then(|definition| definition.concurrency);
-    let limits = Limits { queue: config.queue_limits.get(&job.queue).copied(), name: &limit_of };
+    let limits = Limits { queue: config.queue_limits.get(own_queue).copied(), name: &limit_of };
     let lease = config.runner.lease;
-    let request = ClaimRequest { queue: &job.queue, limit: 1, owner: &me.owner, host: &me.host, lease };
+    let request = ClaimRequest { queue: own_queue, limit: 1, owner: &me.owner, host: &me.host, lease };
     store
         .insert_claimed(job, limits, &declared, request, is_forced)
         .with_context(|| format!("cannot put job `{}` in", job.name))

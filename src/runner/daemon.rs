@@ -19,7 +19,7 @@ use sd_notify::NotifyState;
 use crate::config::{self, ConfigError, LoadOptions};
 use crate::process::program::ProgramFile;
 use crate::process::signals::on_stop_signal;
-use crate::process::ticks::{TickEnd, TickProcess};
+use crate::process::ticks::{TickEnd, TickProcess, reap_strangers};
 
 /// Ticks alive at once, at most, beside those that execute. Of these each holds a slot of the host; those that have nothing
 /// to do end at once; more than this are some that hang.
@@ -255,6 +255,8 @@ impl Daemon {
                 false
             }
         });
+        let ticks: Vec<u32> = self.ticks.iter().map(|tick| tick.process.id()).collect();
+        reap_strangers(&ticks);
     }
 
     /// Tells the watchdog that this loop goes round.

@@ -23,7 +23,7 @@ use super::under_way::{Held, UnderWay};
 use super::worker::{Bench, Ended, Report};
 use crate::process::clock::since_boot;
 use crate::process::ledger::Ledger;
-use crate::process::signals::on_stop_signal;
+use crate::process::signals::{Patience, on_stop_signal};
 use crate::process::slots::Slots;
 use crate::process::stop::StopReason;
 use crate::store::StoreError;
@@ -44,7 +44,8 @@ pub(super) const BATCH: usize = 32;
 pub(super) enum Event {
     Report(Arc<Held>, Report),
     Listed(Box<Listed>),
-    Signal(i32),
+    /// Its number, and whether nothing is to be waited for any more.
+    Signal(i32, bool),
 }
 
 /// A tick that executes.
@@ -105,13 +106,13 @@ impl Drain {
         let under_way = Arc::clone(&tick.under_way);
         let listers = Arc::new(Listers::default());
         let (signals, stoppable, asked) = (sender.clone(), Arc::clone(&under_way), Arc::clone(&listers));
-        let mut is_second = false;
+        let mut patience = Patience::default();
         on_stop_signal(move |signal| {
+            let at_once = patience.is_over();
             // At once, also while the thread that talks to the database waits for it.
-            stoppable.stop_all(StopReason::Interrupted, is_second);
-            asked.stop_all(is_second);
-            is_second = true;
-            if signals.send(Event::Signal(signal)).is_err() {
+            stoppable.stop_all(StopReason::Interrupted, at_once);
+            asked.stop_all(at_once);
+            if signals.send(Event::Signal(signal, at_once)).is_err() {
                 log::debug!("signal {signal} came when all was done");
             }
         })
@@ -266,13 +267,12 @@ impl Drain {
                 self.under_way.remove(held.job.id, held.job.fence);
             }
             Event::Listed(listed) => self.listed.push(*listed),
-            Event::Signal(signal) => {
-                let is_second = self.report.signal.is_some();
-                log::info!("signal {signal}: stopping{}", if is_second { " at once" } else { "" });
+            Event::Signal(signal, at_once) => {
+                log::info!("signal {signal}: stopping{}", if at_once { " at once" } else { "" });
                 self.report.signal = self.report.signal.or(Some(signal));
                 self.asked_to_stop_at = self.asked_to_stop_at.or(Some(Instant::now()));
                 self.hand_back.extend(self.queue.take_back(Duration::ZERO));
-                self.under_way.stop_all(StopReason::Interrupted, is_second);
+                self.under_way.stop_all(StopReason::Interrupted, at_once);
             }
         }
         // A slot or a dependent is free now.

@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::under_way::UnderWay;
 use super::{Identity, kept, rescue, schedule};
 use crate::config::Config;
-use crate::job::{AHEAD, Declares, Host, fnv1a};
+use crate::job::{AHEAD, Declares, Host, OnOrphan, fnv1a};
 use crate::store::{Probe, ScheduleRow, Serves, Store, StoreError};
 
 /// How old this host's recorded tick may be before it is written again.
@@ -97,9 +97,8 @@ impl Tick {
         if probe.has_expired {
             // What this host has kept is better than an orphan.
             self.write_kept();
-            let undeclared = rescue::expired(&mut self.store, &config, &self.folder, &self.under_way);
-            let undeclared = self.note(undeclared).unwrap_or_default();
-            self.complain(undeclared);
+            let rescued = rescue::expired(&mut self.store, &config, &self.folder, &self.under_way);
+            self.note(rescued);
             is_startable = true;
         }
         if probe.has_new {
@@ -227,7 +226,16 @@ impl Tick {
             jobs: self.config.declared_names().into_iter().map(own).collect(),
             schedules: Some(schedules.collect()),
             since: Some(self.config.stamp.since()),
+            once: Some(self.begun_once().map(own).collect()),
         }
+    }
+
+    /// The names whose jobs are never begun twice.
+    fn begun_once(&self) -> impl Iterator<Item = &str> {
+        let is_once = |name: &&str| {
+            self.config.definition(name).is_some_and(|definition| definition.on_orphan == OnOrphan::Stale)
+        };
+        self.config.declared_names().into_iter().filter(is_once)
     }
 
     /// Changes when [`Self::declares`] does.
@@ -235,6 +243,7 @@ impl Tick {
         let names = self.config.declared_names();
         let since = self.config.stamp.since().timestamp_micros().to_string();
         let words = self.options.queues.iter().map(String::as_str).chain(["", &since]).chain(names);
+        let words = words.chain([""]).chain(self.begun_once());
         format!("{:016x}", fnv1a(words.collect::<Vec<&str>>().join("\n").as_bytes()))
     }
 

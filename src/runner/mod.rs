@@ -7,6 +7,7 @@
 pub mod by_hand;
 mod claiming;
 pub mod daemon;
+mod declaring;
 mod distance;
 mod drain;
 mod duties;

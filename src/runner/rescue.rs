@@ -2,17 +2,17 @@
 //!
 //! When the machine is still there, the next tick on it finds the dead runner's ledger: it ends the process groups
 //! that were left behind, saves what they had printed, and records the attempts as orphaned at once. When the
-//! machine is gone, any tick anywhere takes its jobs back after their leases have ended.
+//! machine is gone, any tick anywhere takes its jobs back after their leases have ended, whatever it declares itself.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::declaring::Declaring;
 use super::kept;
 use super::under_way::UnderWay;
 use super::worker::stored;
 use crate::config::Config;
-use crate::job::{Outcome, Tried, Verdict, verdict};
 use crate::process::ask::remove_left;
 use crate::process::capture::salvage;
 use crate::process::ledger::{
@@ -22,39 +22,51 @@ use crate::store::{Expired, Output, Store};
 
 /// Records what a runner that died on this host had under way; its process groups must have been ended before.
 pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRunner) -> Result<()> {
-    let mut judge =
-        |job: &Expired| (judge(config, job), salvaged(config, job, &dead.output_path(job.id, job.fence)));
+    let owner = dead.owner.as_str();
+    let held = store.held_by(owner).context("cannot read the jobs of a dead runner")?;
+    let not_begun: Vec<i64> =
+        held.iter().filter(|job| !dead.has_begun(job.id, job.fence)).map(|job| job.id).collect();
+    if !not_begun.is_empty() {
+        // What was to be cancelled and had not begun has had no attempt.
+        let claims = store.held(owner, &not_begun).context("cannot read what is to be cancelled")?;
+        let cancelled: Vec<(i64, i64)> =
+            claims.iter().filter(|claim| claim.cancel != 0).map(|claim| (claim.id, claim.fence)).collect();
+        if !cancelled.is_empty() {
+            store.hand_back(owner, &cancelled).context("cannot cancel jobs of a dead runner")?;
+        }
+    }
+    let names: Vec<String> = held.into_iter().map(|job| job.name).collect();
+    let declaring = Declaring::read(store, config, &names)?;
+    let mut judge = |job: &Expired| {
+        Some((declaring.judge(job)?, salvaged(config, job, &dead.output_path(job.id, job.fence))))
+    };
     let rescued =
         store.rescue_from(&dead.owner, &mut judge).context("cannot rescue the jobs of a dead runner")?;
-    tell(&rescued);
+    declaring.tell(store, &rescued);
     dead.forget(rescued.iter().map(|job| (job.id, job.fence)));
     Ok(())
 }
 
-/// Takes jobs back whose lease has ended, wherever their runner was, but not what is `under_way` here; returns names that are not declared here.
-pub(super) fn expired(
-    store: &mut Store,
-    config: &Config,
-    folder: &Path,
-    under_way: &UnderWay,
-) -> Result<Vec<String>> {
-    let is_declared = |name: &str| config.definition(name).is_some();
+/// Takes jobs back whose lease has ended, wherever their runner was and whoever declares them, but not what is `under_way` here.
+pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path, under_way: &UnderWay) -> Result<()> {
     let own: Vec<i64> = under_way.all().iter().map(|held| held.job.id).collect();
+    let names = store.expired_names().context("cannot read what is orphaned")?;
+    let declaring = Declaring::read(store, config, &names)?;
     let mut judge = |job: &Expired| {
+        let verdict = declaring.judge(job)?;
         // Its runner may be on this host, and stopped rather than dead.
         kill_execution(folder, &job.owner, job.id, job.fence);
-        (judge(config, job), salvaged(config, job, &output_path(folder, job.id, job.fence)))
+        Some((verdict, salvaged(config, job, &output_path(folder, job.id, job.fence))))
     };
-    let (rescued, undeclared) =
-        store.rescue(&own, &is_declared, &mut judge).context("cannot rescue orphaned jobs")?;
-    tell(&rescued);
+    let rescued = store.rescue(&own, &mut judge).context("cannot rescue orphaned jobs")?;
+    declaring.tell(store, &rescued);
     for job in &rescued {
         // Only there where the runner was on this host.
         if std::fs::remove_file(output_path(folder, job.id, job.fence)).is_ok() {
             log::debug!("removed the output file of job {}", job.id);
         }
     }
-    Ok(undeclared)
+    Ok(())
 }
 
 /// Removes what dead runners have left in the state folder and nobody will ask for: the output of executions whose claims do
@@ -87,29 +99,10 @@ pub(super) fn tidy_up(store: &mut Store, config: &Config, folder: &Path) -> Resu
         after_dead_runner(store, config, runner)?;
     }
     sweep(store, folder)?;
-    expired(store, config, folder, &UnderWay::default()).map(drop)
-}
-
-fn judge(config: &Config, job: &Expired) -> Verdict {
-    let tried =
-        Tried { id: job.id, attempt: job.attempt, max_attempts: job.max_attempts, orphaned: job.orphaned };
-    verdict(&Outcome::Orphaned, config.definition(&job.name), tried)
+    expired(store, config, folder, &UnderWay::default())
 }
 
 fn salvaged(config: &Config, job: &Expired, path: &Path) -> Option<Output> {
     let limit = config.definition(&job.name).map_or(1 << 20, |definition| definition.output_limit);
     salvage(path, limit).map(stored)
-}
-
-fn tell(rescued: &[Expired]) {
-    for job in rescued {
-        log::warn!(
-            "job {} ({}) was orphaned: its runner on {} vanished during attempt {} of {}",
-            job.id,
-            job.name,
-            job.host,
-            job.attempt,
-            job.max_attempts
-        );
-    }
 }

@@ -17,7 +17,6 @@ use crate::process::command::CommandLine;
 use crate::process::execute::{End, StartError, start};
 use crate::process::ledger::{Entry, Ledger, output_path};
 use crate::process::program::own_program;
-use crate::process::stop::StopReason;
 use crate::store::{AttemptEnd, Claimed, Output, StartedAt};
 
 /// What a worker needs besides the job.
@@ -93,12 +92,9 @@ impl Ended {
 impl Bench {
     /// Executes a job that this runner holds; `line` is the worker's line in the ledger.
     pub(super) fn execute(&self, held: &Held, line: usize) -> Report {
-        match held.switch.asked() {
-            None => {}
-            Some((StopReason::Cancelled, _)) => {
-                return Report::Ended(Box::new(Ended::without_process(Outcome::Cancelled)));
-            }
-            Some(_) => return Report::NotBegun(None),
+        // One that is to be cancelled is so once it is given back.
+        if held.switch.asked().is_some() {
+            return Report::NotBegun(None);
         }
         let Some(definition) = self.config.definition(&held.job.name) else {
             return Report::NotBegun(Some(self.config.unknown_definition(&held.job.name)));

@@ -11,7 +11,7 @@ use crate::job::Outcome;
 use crate::process::clock::since_boot;
 use crate::process::command::{CommandLine, NOT_EXECUTED};
 use crate::process::execute::{End, StartError, start};
-use crate::process::signals::on_stop_signal;
+use crate::process::signals::{Patience, on_stop_signal};
 use crate::process::stop::{StopReason, Switch};
 
 /// Between SIGTERM and SIGKILL; less than the runner of the job allows by default.
@@ -30,18 +30,19 @@ struct Inner {
 }
 
 impl Stop {
-    /// Listens to SIGTERM and SIGINT for the rest of the process.
+    /// Listens to the signals that ask for a stop for the rest of the process.
     ///
     /// # Errors
     ///
     /// When the handlers cannot be installed.
     pub fn on_signals() -> std::io::Result<Self> {
         let stop = Self::default();
-        let told = stop.clone();
+        let (told, mut patience) = (stop.clone(), Patience::default());
         on_stop_signal(move |_| {
-            let is_second = told.inner.is_asked.swap(true, Ordering::SeqCst);
+            let at_once = patience.is_over();
+            told.inner.is_asked.store(true, Ordering::SeqCst);
             for switch in told.switches().iter() {
-                switch.press(StopReason::Interrupted, is_second);
+                switch.press(StopReason::Interrupted, at_once);
             }
         })?;
         Ok(stop)

@@ -1,11 +1,23 @@
 //! Cancelling a job: at once while it has not started, by its runner while it runs.
 
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable};
+
 use super::enqueue::IdAndState;
 use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
-use super::sql::{Id, Sql};
+use super::sql::AnyText as Text;
+use super::sql::{Id, Sql, id_marks};
 use crate::job::State;
+
+#[derive(QueryableByName)]
+struct Asked {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    reason: Option<String>,
+}
 
 /// What came of a request to cancel a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +88,20 @@ impl Store {
                 Ok(Cancelled::Requested)
             }
         }
+    }
+
+    /// Cancels those of `ids` that are startable again, and whose cancellation was asked for while a runner held them; whether there
+    /// were any. Part of a unit, as the above.
+    pub(super) fn cancel_if_asked(&mut self, ids: &[i64]) -> Result<bool, StoreError> {
+        let query = format!(
+            "SELECT id, reason FROM duly_job WHERE id IN ({}) AND state = 'pending' AND cancel_requested_at IS NOT NULL ORDER BY id",
+            id_marks(ids.len())
+        );
+        let asked: Vec<Asked> = self.rows(&Sql::new(query).bind_ids(ids))?;
+        for Asked { id, reason } in &asked {
+            self.cancel_within(*id, reason.as_deref().unwrap_or("cancelled"))?;
+        }
+        Ok(!asked.is_empty())
     }
 
     /// Cancels job `id` and those of its children that have not started. Part of a unit, as the above.

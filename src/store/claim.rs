@@ -304,11 +304,11 @@ impl Store {
         request: ClaimRequest<'_>,
         is_forced: bool,
     ) -> Result<Claimed, StoreError> {
-        let ClaimRequest { owner, host, lease, .. } = request;
+        let ClaimRequest { queue, owner, host, lease, .. } = request;
         self.insert_once(|tx| {
             let id = tx.insert_with_dependents(job, declared)?;
             if !is_forced {
-                tx.require_room(id, job, limits)?;
+                tx.require_room(id, (&job.name, queue), limits)?;
             }
             let update = format!(
                 "UPDATE duly_job SET state = 'running', fence = 1, attempts = 1, owner = ?, host = ?, \
@@ -323,29 +323,31 @@ impl Store {
         })
     }
 
-    /// Takes the slots of a job that was put in just now, unless it is paused or at its limit.
-    fn require_room(&mut self, id: i64, job: &NewJob, limits: Limits<'_>) -> Result<(), StoreError> {
-        if let Some(pause) =
-            self.pauses_at_the_gate()?.iter().find(|pause| pause.holds(&job.name, &job.queue))
-        {
+    /// Takes the slots that a job of this name in this queue needs, unless that is paused or at its limit.
+    fn require_room(
+        &mut self,
+        id: i64,
+        (name, queue): (&str, &str),
+        limits: Limits<'_>,
+    ) -> Result<(), StoreError> {
+        if let Some(pause) = self.pauses_at_the_gate()?.iter().find(|pause| pause.holds(name, queue)) {
             let why = pause.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
             return Err(StoreError::HeldBack(format!(
-                "`{}` is paused ({}){why}; `duly resume` ends that",
-                job.name, pause.scope
+                "`{name}` is paused ({}){why}; `duly resume` ends that",
+                pause.scope
             )));
         }
-        if !limits.hold_for(&job.name) {
+        if !limits.hold_for(name) {
             return Ok(());
         }
-        let mut free = self.free_slots(&job.queue, limits)?;
+        let mut free = self.free_slots(queue, limits)?;
         let query = format!("SELECT {CLAIM_COLUMNS} FROM duly_job WHERE id = ?");
         let row = self.rows::<ClaimRow>(&Sql::new(query).bind(id))?.pop().ok_or_else(no_answer)?;
         if self.take_slots(&row, limits, &mut free)? {
             return Ok(());
         }
         let limited = format!(
-            "`{}` runs as often as its limit or its queue's allows; `duly status` shows what runs",
-            job.name
+            "`{name}` runs as often as its limit or its queue's allows; `duly status` shows what runs"
         );
         Err(StoreError::HeldBack(limited))
     }

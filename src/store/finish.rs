@@ -118,7 +118,7 @@ impl Store {
 
     /// Gives jobs that were claimed and never started back to the queue, as if they had not been claimed.
     ///
-    /// One whose cancellation was asked for stays, and is cancelled when its lease ends.
+    /// One whose cancellation was asked for is cancelled by that.
     ///
     /// # Errors
     ///
@@ -128,13 +128,12 @@ impl Store {
             for (id, fence) in claims {
                 let update = "UPDATE duly_job SET state = 'pending', attempts = attempts - 1, owner = NULL, \
                               lease_until = NULL, slot_key = NULL, name_slot_key = NULL \
-                              WHERE id = ? AND state = 'running' AND owner = ? AND fence = ? \
-                              AND cancel_requested_at IS NULL";
+                              WHERE id = ? AND state = 'running' AND owner = ? AND fence = ?";
                 tx.execute(&Sql::new(update).bind(*id).bind(owner).bind(*fence))?;
             }
             // To whoever cancelled a root, a child that had not begun looked as if it had.
             let ids: Vec<i64> = claims.iter().map(|(id, _)| *id).collect();
-            let mut has_cancelled = false;
+            let mut has_cancelled = tx.cancel_if_asked(&ids)?;
             for (id, root) in tx.roots_of(&ids)? {
                 has_cancelled |= tx.cancel_with_root(id, root)?;
             }
@@ -228,8 +227,10 @@ impl Store {
                     && row.owner.as_deref() == Some(&end.owner)
             });
             if let Some(row) = row {
+                // An end that its command came to by itself is one; what its runner's end means is not.
+                let is_own = !matches!(end.outcome, Outcome::Orphaned | Outcome::Interrupted);
                 let verdict = match end.verdict {
-                    Verdict::End(state) => Verdict::End(state),
+                    Verdict::End(state) if is_own => Verdict::End(state),
                     _ if row.cancel == 1 => Verdict::End(State::Cancelled),
                     other => other,
                 };
@@ -265,7 +266,7 @@ impl Store {
     fn move_to_end(&mut self, group: &[&AttemptEnd], state: State) -> Result<(), StoreError> {
         let Some(first) = group.first() else { return Ok(()) };
         // Who cancelled it is noted already.
-        let reason = if state == State::Cancelled { "COALESCE(?, reason)" } else { "?" };
+        let reason = if state == State::Cancelled { "COALESCE(reason, ?)" } else { "?" };
         let update = format!(
             "UPDATE duly_job SET state = ?, attempts = attempts - ?, outcome = ?, exit_code = ?, signal_number = ?, reason = {reason}, \
              duration_ms = CASE id{} END, finished_at = {}, owner = NULL, lease_until = NULL, unique_key = NULL, \

@@ -347,8 +347,8 @@ impl World {
         let job = &mut world.job;
         (job.owner, job.lease, job.rescue) = (None, 0, 0);
         job.state = match () {
-            () if on_orphan_stale => State::Stale,
             () if job.is_cancel_asked => State::Cancelled,
+            () if on_orphan_stale => State::Stale,
             () if job.attempts >= MOST => State::Failed,
             () => State::Pending,
         };

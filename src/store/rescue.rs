@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::enqueue::micros;
 use super::error::StoreError;
-use super::finish::{AttemptEnd, Finished, StartedAt};
+use super::finish::{AttemptEnd, Finished, StartedAt, clip};
 use super::handle::Store;
 use super::output::Output;
 use super::sql::AnyText as Text;
-use super::sql::{Sql, id_marks, marks, utc};
-use crate::job::{Outcome, Verdict};
+use super::sql::{Sql, id_marks, utc};
+use crate::job::{Outcome, State, Verdict};
 
 /// How long after the end of a lease a job is taken from its runner: the clocks of two servers of a cluster differ.
 const SLACK: Duration = Duration::from_secs(10);
@@ -40,6 +40,8 @@ pub struct Expired {
     pub max_attempts: u32,
     /// How many of its attempts were orphaned before.
     pub orphaned: u32,
+    /// What it is now that it was rescued.
+    pub became: Option<State>,
     started_at: Option<NaiveDateTime>,
 }
 
@@ -65,66 +67,66 @@ struct Row {
     orphaned: i64,
 }
 
+#[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
 const COLUMNS: &str = "id, name, fence, owner, host, attempts, max_attempts, started_at, \
     (SELECT COUNT(*) FROM duly_attempt a WHERE a.job_id = duly_job.id AND a.outcome = 'orphaned') AS orphaned";
 
-/// Decides what becomes of a job that was orphaned, and brings what its command had printed, if it can be had.
-pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Expired) -> (Verdict, Option<Output>);
+/// Decides what becomes of a job that was orphaned, and brings what its command had printed, if it can be had; `None` leaves
+/// the job as it is.
+pub(crate) type Judge<'a> = &'a mut dyn FnMut(&Expired) -> Option<(Verdict, Option<Output>)>;
 
 impl Store {
-    /// Ends the attempts whose lease ended more than [`SLACK`] ago, as `judge` decides; not those of the jobs `but`, nor of names
-    /// that are not declared, which are given back.
+    /// The names of the jobs whose leases ended more than [`SLACK`] ago, as many times as there are. Locks nothing.
+    pub fn expired_names(&mut self) -> Result<Vec<String>, StoreError> {
+        let query = format!(
+            "SELECT name FROM duly_job WHERE state = 'running' AND lease_until < {} AND owner IS NOT NULL",
+            self.now_plus()
+        );
+        let rows: Vec<Name> = self.rows(&Sql::new(query).bind(-micros(SLACK)))?;
+        Ok(rows.into_iter().map(|row| row.name).collect())
+    }
+
+    /// Ends the attempts whose lease ended more than [`SLACK`] ago, as `judge` decides; not those of the jobs `but`.
     ///
     /// Locks the jobs, those that another tick is rescuing left out.
     ///
     /// # Errors
     ///
     /// When the database fails; what was rescued before stays rescued.
-    pub fn rescue(
-        &mut self,
-        but: &[i64],
-        is_declared: &dyn Fn(&str) -> bool,
-        judge: Judge<'_>,
-    ) -> Result<(Vec<Expired>, Vec<String>), StoreError> {
-        let mut rescued = Vec::new();
-        let mut undeclared: Vec<String> = Vec::new();
+    pub fn rescue(&mut self, but: &[i64], judge: Judge<'_>) -> Result<Vec<Expired>, StoreError> {
+        let (mut rescued, mut but) = (Vec::new(), but.to_vec());
         loop {
-            let before = undeclared.len();
-            let (batch, finished) = self.unit(|tx| {
-                let mut without = String::new();
-                if !undeclared.is_empty() {
-                    without.push_str(&format!(" AND name NOT IN ({})", marks(undeclared.len())));
-                }
-                if !but.is_empty() {
-                    without.push_str(&format!(" AND id NOT IN ({})", id_marks(but.len())));
-                }
+            let (seen, batch) = self.unit(|tx| {
+                let without =
+                    if but.is_empty() { String::new() } else { format!(" AND id NOT IN ({})", id_marks(but.len())) };
                 let query = format!(
                     "SELECT {COLUMNS} FROM duly_job WHERE state = 'running' AND lease_until < {} AND owner IS NOT NULL{without} \
                      ORDER BY lease_until, id LIMIT {BATCH}{}",
                     tx.now_plus(),
                     tx.skip_locked()
                 );
-                let mut sql = Sql::new(query).bind(-micros(SLACK)).bind_all(undeclared.iter());
+                let mut sql = Sql::new(query).bind(-micros(SLACK));
                 if !but.is_empty() {
-                    sql = sql.bind_ids(but);
+                    sql = sql.bind_ids(&but);
                 }
                 let rows: Vec<Row> = tx.rows(&sql)?;
-                let (mine, others): (Vec<Row>, Vec<Row>) =
-                    rows.into_iter().partition(|row| is_declared(&row.name));
-                for row in others {
-                    if !undeclared.contains(&row.name) {
-                        undeclared.push(row.name);
-                    }
-                }
-                tx.orphan(mine.into_iter().map(Expired::from).collect(), judge)
+                let seen: Vec<i64> = rows.iter().map(|row| row.id).collect();
+                Ok((seen, tx.orphan(rows.into_iter().map(Expired::from).collect(), judge)?))
             })?;
+            let (batch, finished) = batch;
             if finished.has_dependents {
                 self.settle_soon();
             }
-            // A row that cannot be moved, edited by hand perhaps, must not keep this going.
-            if finished.moved.is_empty() && undeclared.len() == before {
-                return Ok((rescued, undeclared));
+            if seen.is_empty() {
+                return Ok(rescued);
             }
+            // What was left as it is, or cannot be moved since it was edited by hand perhaps, must not keep this going.
+            but.extend(seen);
             rescued.extend(batch);
         }
     }
@@ -149,34 +151,43 @@ impl Store {
         Ok(rescued)
     }
 
+    /// Says of a job that was given up why it was.
+    pub fn explain_stale(&mut self, id: i64, why: &str) -> Result<(), StoreError> {
+        let update = Sql::new("UPDATE duly_job SET reason = ? WHERE id = ? AND state = 'stale'");
+        self.unit(|tx| tx.execute(&update.clone().bind(clip(why)).bind(id))).map(drop)
+    }
+
     fn orphan(
         &mut self,
         expired: Vec<Expired>,
         judge: Judge<'_>,
     ) -> Result<(Vec<Expired>, Finished), StoreError> {
+        let judged = expired.into_iter().filter_map(|job| judge(&job).map(|judged| (job, judged)));
+        let (mut expired, judged): (Vec<Expired>, Vec<(Verdict, Option<Output>)>) = judged.unzip();
         if expired.is_empty() {
             return Ok((expired, Finished::default()));
         }
         let ends: Vec<AttemptEnd> = expired
             .iter()
-            .map(|job| {
-                let (verdict, output) = judge(job);
-                AttemptEnd {
-                    id: job.id,
-                    fence: job.fence,
-                    owner: job.owner.clone(),
-                    host: job.host.clone(),
-                    attempt: job.attempt,
-                    outcome: Outcome::Orphaned,
-                    verdict,
-                    started: StartedAt::At(utc(job.started_at)),
-                    ran: None,
-                    ended_ago: Duration::ZERO,
-                    output,
-                }
+            .zip(judged)
+            .map(|(job, (verdict, output))| AttemptEnd {
+                id: job.id,
+                fence: job.fence,
+                owner: job.owner.clone(),
+                host: job.host.clone(),
+                attempt: job.attempt,
+                outcome: Outcome::Orphaned,
+                verdict,
+                started: StartedAt::At(utc(job.started_at)),
+                ran: None,
+                ended_ago: Duration::ZERO,
+                output,
             })
             .collect();
         let finished = self.record_ends(&ends)?;
+        for job in &mut expired {
+            job.became = finished.moved.iter().find(|(id, _)| *id == job.id).map(|(_, state)| *state);
+        }
         Ok((expired, finished))
     }
 }
@@ -193,6 +204,7 @@ impl From<Row> for Expired {
             attempt: count(row.attempts),
             max_attempts: count(row.max_attempts.unwrap_or(1)),
             orphaned: u32::try_from(row.orphaned).unwrap_or(u32::MAX),
+            became: None,
             started_at: row.started_at,
         }
     }

@@ -16,6 +16,7 @@ use super::site::Site;
 use super::visit::{SAID, Said, Visit, write_said};
 use crate::config::Config;
 use crate::job::shop::{ORDER, OrderState};
+use crate::job::why::{Here, cancelling};
 use crate::job::{Builtin, Definition, duration, is_hook};
 use crate::process;
 use crate::store::{Cancelled, Deed, NewJob, OrderChange, Scope, Store, StoreError};
@@ -123,11 +124,12 @@ pub(super) async fn cancel(
             let detail = kill.then_some("with the children that run");
             note(store, &who, ("cancel", &format!("job {id}")), detail);
         }
-        Ok(done)
+        let facts = if done == Cancelled::Requested { store.facts(id, &|_| None)? } else { None };
+        Ok((done, facts.map(|facts| cancelling(&facts, &Here::default()))))
     });
-    let done = change.await.and_then(|done| match done {
+    let done = change.await.and_then(|(done, said)| match done {
         Cancelled::Now => Ok(format!("job {id} is cancelled")),
-        Cancelled::Requested => Ok(format!("job {id} is being stopped by its runner")),
+        Cancelled::Requested => Ok(said.unwrap_or_else(|| format!("job {id} is to be cancelled"))),
         Cancelled::Ended(state) => Err(Problem::refused(format!("job {id} has ended before: it is {state}"))),
         Cancelled::Unknown => Err(Problem::refused(format!("there is no job {id}"))),
     });

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::cron::{Ms, SECOND};
+use super::cron::{DAY, Ms, SECOND};
 use super::known::{AGAIN_BY_HAND, ENDED_PAUSE, NEW_LIMIT, is_known};
-use super::plan::{Def, Ending, File, Scope};
+use super::plan::{Ending, File, Scope};
 use super::yaml;
 
 /// How long a claim holds.
@@ -104,6 +104,8 @@ pub(super) struct Host {
     pub(super) since: usize,
     pub(super) schedules: Vec<(&'static str, (usize, usize))>,
     pub(super) queues: Vec<usize>,
+    /// The names that it declares, and whether each is never begun twice.
+    pub(super) defs: Vec<(&'static str, bool)>,
 }
 
 #[derive(Debug, Default)]
@@ -214,12 +216,40 @@ impl Model {
             let is_over = state == State::Running && lease + SLACK < self.now;
             if is_over && owner == Some(me) {
                 self.see("a runner does not rescue its own");
-            } else if let Some(def) = file.def(name).filter(|_| is_over) {
+            } else if is_over {
                 self.jobs[job].orphans += 1;
-                let end = self.after_orphan(job, def);
-                self.settle_attempt(job, end);
+                let end = match file.def(name) {
+                    Some(def) => self.after_orphan(job, def.is_stale_when_orphaned, def.backoff),
+                    None => {
+                        let may_begin = self.is_begun_again_elsewhere(name);
+                        self.see(if may_begin {
+                            "another host declares an orphan"
+                        } else {
+                            "nobody declares an orphan"
+                        });
+                        self.after_orphan(job, !may_begin, (5, 5, 3600))
+                    }
+                };
+                self.end_unless_cancelled(job, end);
             }
         }
+    }
+
+    /// Whether hosts that ticked within a day declare it, and each lets it be begun again.
+    fn is_begun_again_elsewhere(&self, name: &str) -> bool {
+        let known = self.hosts.values().filter(|host| self.now - host.ticked <= DAY);
+        let mut stale = known
+            .flat_map(|host| &host.defs)
+            .filter(|(def, _)| *def == name)
+            .map(|(_, stale)| *stale)
+            .peekable();
+        stale.peek().is_some() && !stale.any(|stale| stale)
+    }
+
+    /// An attempt that its command did not end by itself.
+    fn end_unless_cancelled(&mut self, job: usize, end: After) {
+        let is_cancelled = self.jobs[job].is_to_be_cancelled && matches!(end, After::End(_));
+        self.settle_attempt(job, if is_cancelled { After::End(State::Cancelled) } else { end });
     }
 
     /// Whether one of the pauses holds this back.
@@ -322,7 +352,7 @@ impl Model {
             }
             Ending::Exit(_) | Ending::Signal(_) | Ending::TimedOut => {
                 let def = file.def(self.jobs[job].name).unwrap();
-                self.again_after(job, self.jobs[job].attempts, def)
+                self.again_after(job, self.jobs[job].attempts, def.backoff)
             }
         };
         self.settle_attempt(job, end);
@@ -337,14 +367,17 @@ impl Model {
                 let is_stale = def.is_some_and(|def| def.is_stale_when_orphaned);
                 self.see(if is_stale { "interrupted and stale" } else { "interrupted" });
                 self.jobs[job].attempts -= u32::from(!is_stale);
-                self.settle_attempt(job, if is_stale { After::End(State::Stale) } else { After::Wait(0) });
+                self.end_unless_cancelled(
+                    job,
+                    if is_stale { After::End(State::Stale) } else { After::Wait(0) },
+                );
             }
         }
     }
 
-    fn after_orphan(&mut self, job: usize, def: &Def) -> After {
+    fn after_orphan(&mut self, job: usize, is_stale: bool, backoff: (Ms, Ms, Ms)) -> After {
         let Job { orphans, attempts, max_attempts, .. } = self.jobs[job];
-        if def.is_stale_when_orphaned {
+        if is_stale {
             self.see("orphaned and stale");
             After::End(State::Stale)
         } else if attempts < max_attempts && orphans == 1 {
@@ -352,18 +385,18 @@ impl Model {
             After::Wait(0)
         } else {
             self.see("a later orphan, or the last attempt");
-            self.again_after(job, orphans.saturating_sub(1), def)
+            self.again_after(job, orphans.saturating_sub(1), backoff)
         }
     }
 
     /// Another attempt, after the wait that follows on the `nth`, if there may be one.
-    fn again_after(&mut self, job: usize, nth: u32, def: &Def) -> After {
+    fn again_after(&mut self, job: usize, nth: u32, backoff: (Ms, Ms, Ms)) -> After {
         let Job { attempts, max_attempts, .. } = self.jobs[job];
         if attempts >= max_attempts {
             self.see("no attempt left");
             return After::End(State::Failed);
         }
-        let (initial, factor, max) = def.backoff;
+        let (initial, factor, max) = backoff;
         let mut wait = initial.min(max);
         for _ in 1..nth {
             wait = (wait * factor).min(max);

@@ -79,7 +79,8 @@ impl Model {
         if !is_recorded && !is_older {
             self.requeue(&file, host);
         }
-        self.hosts.insert(host, Host { ticked: now, since, schedules, queues: file.queues() });
+        let defs = file.defs.iter().map(|def| (def.name, def.is_stale_when_orphaned)).collect();
+        self.hosts.insert(host, Host { ticked: now, since, schedules, queues: file.queues(), defs });
         let was_ahead =
             known_before.is_none_or(|known| known.ticked > now + AHEAD || now > known.ticked + HOUR);
         self.set_back(&file, was_ahead);

@@ -210,7 +210,7 @@ impl Watch {
     fn confirmed(&mut self, act: Act, key: Key) {
         match (act, key) {
             (Act::Cancel(id), Key::Char('y' | 'k')) => {
-                self.act(|_, store| cancel::cancel(store, id, key == Key::Char('k')));
+                self.act(|config, store| cancel::cancel(config, store, id, key == Key::Char('k')));
             }
             (Act::Retry(id), Key::Char('y')) => {
                 self.act(|config, store| Ok(format!("job {} is in", retry::retry(config, store, id)?)));

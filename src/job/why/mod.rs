@@ -276,6 +276,21 @@ impl Other {
     }
 }
 
+/// What to say to whoever asked for job `facts.id` to be cancelled while it was running.
+#[must_use]
+pub fn cancelling(facts: &Facts, here: &Here) -> String {
+    let id = facts.id;
+    let is_held = facts.owner.is_some()
+        && here.is_runner_alive != Some(false)
+        && facts.lease_until.is_none_or(|until| until >= facts.now);
+    match facts.state {
+        State::Running if is_held => format!("job {id} is running; its runner stops it"),
+        State::Running => format!("job {id} is to be cancelled: {}", running::who_cancels(facts, here)),
+        // Its runner was quick.
+        state => format!("job {id} is {state}"),
+    }
+}
+
 /// `2026-03-01 02:00:00 UTC`.
 #[must_use]
 pub(in crate::job) fn clock(at: DateTime<Utc>) -> String {

@@ -11,19 +11,15 @@ pub(super) fn running(facts: &Facts, here: &Here) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if let Some(since) = facts.cancel_requested_at {
         let why = facts.reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
-        reasons.push(Reason::new(
-            Kind::Cancelling,
-            format!("it is being cancelled since {}{why}", clock(since)),
-            "its runner looks for that each second and stops it; after its `grace` it is killed",
-        ));
+        let text = format!("it is being cancelled since {}{why}", clock(since));
+        reasons.push(Reason::new(Kind::Cancelling, text, who_cancels(facts, here)));
     }
     match &facts.owner {
         None => reasons.push(children(facts)),
         Some(_) if here.is_runner_alive == Some(false) => {
-            let (text, next) = (
-                format!("its runner on this host ({}) is dead", here.host),
-                "the next tick on this host ends what it left running, and records the attempt as orphaned",
-            );
+            let text = format!("its runner on this host ({}) is dead", here.host);
+            let next =
+                format!("the next tick on this host ends what it left running, and {}", taken_back(facts));
             reasons.push(Reason::new(Kind::RunnerDead, text, next));
         }
         Some(_) if facts.lease_until.is_some_and(|until| until < facts.now) => {
@@ -32,6 +28,35 @@ pub(super) fn running(facts: &Facts, here: &Here) -> Vec<Reason> {
         Some(_) => reasons.push(held(facts, here)),
     }
     reasons
+}
+
+/// Who ends a running job that is to be cancelled, and when.
+pub(in crate::job) fn who_cancels(facts: &Facts, here: &Here) -> String {
+    let host = facts.host.as_deref().unwrap_or("a host without a name");
+    match facts.lease_until {
+        _ if facts.owner.is_none() => {
+            "its own command has ended, and it is cancelled when those of its children that run have ended"
+                .to_owned()
+        }
+        _ if here.is_runner_alive == Some(false) => {
+            format!("its runner on this host ({}) is dead; the next tick on this host cancels it", here.host)
+        }
+        Some(until) if until < facts.now => {
+            let since = length(facts.now - until);
+            let when = if until + SLACK > facts.now {
+                format!("any tick after {}", clock(until + SLACK))
+            } else {
+                "the next tick of any host".to_owned()
+            };
+            format!("its runner on {host} vanished, for its lease ended {since} ago; {when} cancels it")
+        }
+        _ => "its runner looks for that each second and stops it; after its `grace` it is killed".to_owned(),
+    }
+}
+
+/// What whoever takes a job back does to it.
+const fn taken_back(facts: &Facts) -> &'static str {
+    if facts.cancel_requested_at.is_some() { "cancels it" } else { "records the attempt as orphaned" }
 }
 
 /// `attempt 2 of 3`.
@@ -65,14 +90,13 @@ fn lease_ended(facts: &Facts) -> Reason {
     let host = facts.host.as_deref().unwrap_or("a host without a name");
     let until = facts.lease_until.unwrap_or(facts.now);
     let take_back = until + SLACK;
+    let end = taken_back(facts);
     let next = if take_back > facts.now {
-        format!("a tick after {} takes it back and records the attempt as orphaned", clock(take_back))
-    } else if facts.hosts.iter().any(|other| other.ticks(facts.now) && other.declares(&facts.name)) {
-        "the next tick of a host that declares its name takes it back and records the attempt as orphaned"
-            .to_owned()
+        format!("any tick after {} takes it back and {end}", clock(take_back))
+    } else if facts.hosts.iter().any(|other| other.ticks(facts.now)) {
+        format!("the next tick of any host takes it back and {end}")
     } else {
-        "a tick of a host that declares its name takes it back, but no such host ticks: see `duly status`"
-            .to_owned()
+        format!("a tick of any host takes it back and {end}, but no host ticks: see `duly status`")
     };
     Reason::new(
         Kind::LeaseEnded,
