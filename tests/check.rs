@@ -55,7 +55,7 @@ fn a_step_from_a_single_number_is_refused_with_the_range_that_is_meant() {
 /// Seen failing with `5M` read as five months.
 #[test]
 fn a_length_that_may_be_minutes_or_months_is_refused_wherever_it_is_given() {
-    let meant = "`5M` in `5M` may mean minutes or months; write `5m` for minutes, `5 months` for months";
+    let meant = "`5M` may mean minutes or months; write `5m` for minutes, `5 months` for months";
     let s = Sandbox::new(Backend::Sqlite).jobs("jobs:\n  a: {command: ['true'], timeout: 5M}\n");
     s.duly(["check"]).stderr_has(&format!("jobs.yaml:2: jobs.a.timeout: {meant}")).status(2);
     s.set_jobs("jobs:\n  a: {command: ['true']}\n");

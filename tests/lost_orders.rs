@@ -137,6 +137,52 @@ on_every_database! {
         assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job"), jobs);
     }
 
+    /// Seen failing with tries counted while the breaker was open: all ten were given up.
+    fn no_order_is_given_up_by_an_erp_that_is_away_for_long(s: Sandbox) {
+        shop_with(&s, "lost_orders: {send: {command: [./erp]}, backoff: {initial: 0s}, on_failed: {command: [sh, -c, 'cat >> told']}}\n");
+        insert(&s, 1..=10);
+        touch(&s, "down");
+        s.duly(["process-lost-orders"]).stdout_has("the ERP seems to be down").stderr_has("exited with 3").status(3);
+        for _ in 0..25 {
+            s.duly(["process-lost-orders"]).status(0);
+        }
+        assert_eq!((in_state(&s, "lost").as_str(), lines(&s, "calls")), ("10", 30));
+        assert_eq!(s.database().value("SELECT MAX(failures) FROM duly_lost_order_attempt"), "1");
+        // Each is told of once, whether its first try counted or not.
+        assert_eq!(told(&s).len(), 10);
+        remove(&s, "down");
+        s.duly(["process-lost-orders"]).status(0);
+        assert_eq!(in_state(&s, "confirmed"), "10");
+    }
+
+    /// Seen failing: it was given up after three passes, though too few to open the breaker.
+    fn an_order_that_is_alone_opens_the_breaker_too(s: Sandbox) {
+        shop(&s);
+        insert(&s, [1]);
+        touch(&s, "down");
+        s.duly(["process-lost-orders"]).status(0);
+        s.duly(["process-lost-orders"]).status(0);
+        s.duly(["process-lost-orders"]).stdout_has("this try does not count").stdout_has("the ERP seems to be down").stderr_has("exited with 3").status(3);
+        for _ in 0..6 {
+            s.duly(["process-lost-orders"]).status(0);
+        }
+        assert_eq!((state(&s, "1"), told(&s).len()), (of("lost", 2), 1));
+        remove(&s, "down");
+        s.duly(["process-lost-orders"]).status(0);
+        assert_eq!(state(&s, "1"), of("confirmed", 0));
+    }
+
+    fn an_order_that_fails_while_the_erp_answers_others_is_given_up(s: Sandbox) {
+        shop(&s);
+        s.file("erp", "#!/bin/sh\n[ $DULY_ORDER_ID = 1 ] && exit 1\necho ERP\n");
+        for number in 1..=3 {
+            insert(&s, if number == 1 { vec![1] } else { vec![number] });
+            s.duly(["process-lost-orders"]).status(0);
+        }
+        assert_eq!((state(&s, "1"), in_state(&s, "confirmed").as_str()), (of("given_up", 3), "2"));
+        assert_eq!(told(&s), [("1".to_owned(), "failed".to_owned()), ("1".to_owned(), "given_up".to_owned())]);
+    }
+
     fn an_order_gets_its_payload_its_key_and_its_number(s: Sandbox) {
         shop(&s);
         let payload = match s.database().backend() {
@@ -559,6 +605,29 @@ fn an_order_that_cannot_be_claimed_holds_up_no_other() {
     s.duly(["process-lost-orders"])
         .stdout_has("is of type varbinary; expected text or whole numbers")
         .stderr_has("exited with 1")
+        .status(3);
+}
+
+/// Seen failing: the first thousand were looked at, and nothing else.
+#[test]
+fn more_orders_that_cannot_be_claimed_than_are_looked_up_at_once_hide_no_other() {
+    let s = Sandbox::new(Backend::MariaDb);
+    shop_with(
+        &s,
+        &JOBS.replace(
+            "lost_orders:\n",
+            "lost_orders:\n  table: basket\n  columns: {order_id: id}\n  states: {lost: l, confirmed: c}\n",
+        ),
+    );
+    s.database().sql(
+        "CREATE TABLE basket (id VARCHAR(250) PRIMARY KEY, payload TEXT, state VARCHAR(5)); \
+         INSERT INTO basket WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 143), \
+         m AS (SELECT 1 AS j UNION ALL SELECT j + 1 FROM m WHERE j < 7) SELECT CONCAT(REPEAT('a', 196), i, '-', j), 'a', 'l' FROM n, m; INSERT INTO basket VALUES ('b', 'b', 'l')",
+    );
+    s.duly(["process-lost-orders"])
+        .stdout_has("cannot be claimed")
+        .stdout_has("b: confirmed as ERP-b")
+        .stderr_has("exited with 3")
         .status(3);
 }
 

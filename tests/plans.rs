@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Backend, Sandbox, Server};
+use crate::support::{Backend, Sandbox, Server, wait_until};
 
 /// Tables with a row per pause, schedule, host or migration: these may be read whole. The others grow with use.
 const SMALL: [&str; 6] =
@@ -88,6 +89,147 @@ fn what_an_administrator_asks_for_reads_no_table_whole() {
     let whole: Vec<&String> = faults.iter().filter(|fault| fault.contains("is read whole")).collect();
     assert!(explained > 30, "only {explained} statements were logged");
     assert!(whole.is_empty(), "of {explained}:\n{whole:#?}");
+}
+
+/// What a producer, or a pause, leaves lying about is paid for once and not by each claim. Seen failing: each of twenty claims read
+/// all paused jobs.
+#[test]
+fn jobs_that_a_claim_passes_over_are_not_read_by_each_claim() {
+    let s = Sandbox::new(Backend::MariaDb).jobs(
+        "queues: {orders: {concurrency: 1}}\njobs:\n  paused: {command: ['true'], queue: orders}\n  quick: {command: ['true'], queue: orders}\n",
+    );
+    s.duly(["run"]).status(0);
+    s.duly(["pause", "paused"]).stdout_has("is paused").status(0);
+    s.database().sql(&many(60_000, "'paused', 'pending', 'orders'"));
+    s.duly(["enqueue", "--batch", "-"])
+        .stdin(&"{\"name\": \"quick\"}\n".repeat(20))
+        .stdout_has("\n")
+        .status(0);
+    let read = rows_read(&s, || drop(s.duly(["run"]).status(0)));
+    assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'success'"), "20");
+    assert!(read < 10 * 60_000, "{read}");
+    // What is urgent comes first all the same, and what is resumed in its turn.
+    s.duly(["enqueue", "quick", "--priority", "50"]).stdout_has("\n").status(0);
+    s.duly(["run"]).status(0);
+    s.duly(["resume", "paused"]).output();
+    s.duly(["run", "--limit", "3"]).status(0);
+    assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_job WHERE state = 'success'"), "24");
+}
+
+/// Seen failing: all of them were read twice, each second.
+#[test]
+fn rows_of_names_that_are_not_declared_cost_a_tick_no_more_than_a_few_thousand() {
+    let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
+    s.duly(["run"]).status(0);
+    s.database().sql(&many(40_000, "'foreign', 'new', NULL"));
+    let read = rows_read(&s, || drop(s.duly(["run"]).stderr_has("`foreign`").status(0)));
+    assert!(read < 20_000, "{read}");
+    // What is put in behind them is taken in at once, whether it has a time or not.
+    s.database().sql("INSERT INTO duly_job (name) VALUES ('hello'); INSERT INTO duly_job (name, run_at) VALUES ('hello', UTC_TIMESTAMP(6))");
+    s.duly(["run"]).stderr_has("`foreign`").status(0);
+    assert_eq!(
+        s.database().value("SELECT COUNT(*) FROM duly_job WHERE name = 'hello' AND state = 'success'"),
+        "2"
+    );
+    // So are those in front and between, sooner or later.
+    s.database().sql("UPDATE duly_job SET name = 'hello' WHERE state = 'new' AND id % 2000 = 7");
+    wait_until("all are taken in", Duration::from_secs(120), || {
+        s.duly(["run"]).stderr_has("`foreign`").status(0);
+        s.database().value("SELECT COUNT(*) FROM duly_job WHERE name = 'hello' AND state = 'new'") == "0"
+    });
+}
+
+/// Seen failing with a statement or more for each child.
+#[test]
+fn a_root_is_cancelled_with_its_children_in_few_statements() {
+    let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
+    s.duly(["run"]).status(0);
+    s.database().sql(
+        "INSERT INTO duly_job (id, name, state, queue, priority, run_at, own_end, children, lease_until) \
+         VALUES (1000, 'hello', 'running', 'default', 0, UTC_TIMESTAMP(6), 'success', 3000, UTC_TIMESTAMP(6) + INTERVAL 9 MINUTE)",
+    );
+    s.database().sql(&many(3000, "'hello', 'pending', 'default'"));
+    s.database().sql("UPDATE duly_job SET root_id = 1000 WHERE state = 'pending'");
+    let sent = statements(&s, || drop(s.duly(["cancel", "1000"]).output()));
+    let states =
+        "SELECT COUNT(*) FROM duly_job WHERE name = 'hello' AND state = 'cancelled' AND reason LIKE ";
+    assert_eq!(s.database().value(&format!("{states} 'its root, job 1000, was %'")), "3000");
+    assert_eq!(
+        s.database().value("SELECT CONCAT(state, ' ', children_ended) FROM duly_job WHERE id = 1000"),
+        "cancelled 3000"
+    );
+    assert!(sent < 1000, "{sent}");
+}
+
+/// Seen failing: each read the whole table.
+#[test]
+fn lists_and_definitions_read_few_jobs_of_many() {
+    let s = Sandbox::new(Backend::MariaDb).jobs(JOBS);
+    s.duly(["run"]).status(0);
+    s.database().sql("INSERT INTO duly_job (name, state, queue) VALUES ('hello', 'cancelled', 'other')");
+    s.database().sql(&many(60_000, "'hello', 'cancelled', 'default'"));
+    s.database().sql("UPDATE duly_job SET created_at = '2026-01-01', finished_at = '2026-01-01'");
+    s.duly(["enqueue", "hello"]).stdout_has("\n").status(0);
+    for (arguments, most) in [
+        (&["list", "--since", "1 hour", "--json"][..], 5_000),
+        (&["list", "--since", "1 hour", "--state", "cancelled", "--json"], 5_000),
+        (&["list", "--queue", "other", "--json"], 45_000),
+        (&["jobs", "--json"], 45_000),
+    ] {
+        let read = rows_read(&s, || drop(s.json(arguments)));
+        assert!(read < most, "{arguments:?}: {read}");
+    }
+    // The job with its dependent, and the oldest of all.
+    for (arguments, jobs) in [(["--since", "1 hour"], 2), (["--queue", "other"], 1)] {
+        let found = s.json(["list", "--json"].iter().chain(&arguments));
+        assert_eq!(found.as_array().unwrap().len(), jobs, "{arguments:?}");
+    }
+}
+
+/// Rows like each other, of these values for name, state and queue.
+fn many(count: u32, values: &str) -> String {
+    format!(
+        "INSERT INTO duly_job (name, state, queue, run_at, priority, max_attempts, params) \
+         WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < {half}), m AS (SELECT 0 AS j UNION ALL SELECT j + 1 FROM m WHERE j < 99) \
+         SELECT {values}, {run_at}, 0, 1, '[]' FROM n, m",
+        half = count / 100,
+        run_at = if values.contains("'new'") { "NULL" } else { "UTC_TIMESTAMP(6) - INTERVAL 1 HOUR" },
+    )
+}
+
+/// How many rows the server reads for this sandbox's user while `work` is done.
+fn rows_read(s: &Sandbox, work: impl FnOnce()) -> u64 {
+    let mut admin = Server::shared().administrator();
+    let user = s.database().value("SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)");
+    let is_mysql = !s.database().value("SELECT VERSION()").contains("MariaDB");
+    let query = if is_mysql {
+        format!(
+            "SELECT COALESCE(SUM(SUM_ROWS_EXAMINED), 0) FROM performance_schema.events_statements_summary_by_user_by_event_name WHERE USER = '{user}'"
+        )
+    } else {
+        admin.sql("SET GLOBAL userstat = 1");
+        format!(
+            "SELECT COALESCE(SUM(ROWS_READ), 0) FROM information_schema.user_statistics WHERE USER = '{user}'"
+        )
+    };
+    let mut so_far = || admin.value(&query).parse::<u64>().unwrap();
+    let before = so_far();
+    work();
+    so_far() - before
+}
+
+/// How many statements `work` sends.
+fn statements(s: &Sandbox, work: impl FnOnce()) -> usize {
+    let _turn = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut admin = Server::shared().administrator();
+    let user = s.database().value("SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)");
+    admin.sql("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = 1");
+    work();
+    admin.sql("SET GLOBAL general_log = 0");
+    let count = format!(
+        "SELECT COUNT(*) FROM mysql.general_log WHERE user_host LIKE '{user}[%' AND command_type = 'Query'"
+    );
+    admin.value(&count).parse().unwrap()
 }
 
 /// How many statements `work` sends that read or change tables, and what is wrong with their plans.

@@ -47,6 +47,15 @@ on_every_database! {
         assert_eq!((state(&s, 1).as_str(), column(&s, 1, "finished_at").as_str()), ("success", "1"));
     }
 
+    /// Seen failing: a dependent that was refused was counted, and never ended.
+    fn a_dependent_that_is_refused_is_no_child(s: Sandbox) {
+        arrange(&s, "  root: {command: [sh, -c, './duly child part']}\n  part: {command: ['true'], depending_jobs: {index: {command: ['true'], unique: true}}}\n");
+        s.duly(["enqueue", "index", "--in", "1 day"]).stdout("1\n").status(0);
+        s.duly(["start", "root"]).stdout("2\n").status(0);
+        s.duly(["run"]).status(0);
+        assert_eq!(s.database().value("SELECT CONCAT(state, ' ', children_ended, ' of ', children) FROM duly_job WHERE id = 2"), "success 1 of 1");
+    }
+
     fn a_command_that_fails_makes_its_job_failed_and_its_end_is_noted(s: Sandbox) {
         arrange(&s, "  b: {command: ['false']}\n");
         s.duly(["start", "b"]).stdout("1\n").status(0);

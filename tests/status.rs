@@ -107,6 +107,33 @@ on_every_database! {
         s.duly(["status"]).stdout_has("(queue mail, orders)").status(0);
     }
 
+    /// Seen failing: all were listed, and none ever forgotten.
+    fn of_very_many_hosts_the_latest_are_told_and_clean_up_forgets_the_rest(s: Sandbox) {
+        s.set_jobs("jobs: {a: {command: ['true']}}");
+        s.duly(["run"]).status(0);
+        let old = ago(&s, 2 * 86_400);
+        let rows: Vec<String> = (0..700).map(|n| format!("('box{n}', {old}, '1')")).collect();
+        s.database().sql(&format!("INSERT INTO duly_runner (host, last_tick_at, version) VALUES {}", rows.join(", ")));
+        let text = s.duly(["status"]).output().stdout;
+        assert!(text.contains("and 201 more that ticked longer ago"), "{text}");
+        assert!(text.lines().filter(|line| line.starts_with("box")).count() == 499, "{text}");
+        s.duly(["clean-up"]).status(0);
+        assert_eq!(s.database().value("SELECT COUNT(*) FROM duly_runner"), "1");
+    }
+
+    /// Seen failing: only the oldest five hundred were looked at, all of them paused.
+    fn many_paused_jobs_hide_none_that_nobody_starts(s: Sandbox) {
+        s.set_jobs("jobs: {a: {command: ['true']}}");
+        s.duly(["run"]).status(0);
+        s.duly(["pause", "a"]).stdout_has("is paused").status(0);
+        let (old, late) = (ago(&s, 7200), ago(&s, 3600));
+        let mut rows = vec![format!("('a', 'pending', 'default', 0, {old})"); 700];
+        rows.push(format!("('nobodys', 'pending', 'default', 0, {late})"));
+        s.database().sql(&format!("INSERT INTO duly_job (name, state, queue, priority, run_at) VALUES {}", rows.join(", ")));
+        let text = s.duly(["status"]).output().stdout;
+        assert!(text.contains("`nobodys`"), "{text}");
+    }
+
     fn its_json_has_the_documented_fields(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: ['true']}\n");
         s.duly(["run"]).status(0);

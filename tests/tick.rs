@@ -7,6 +7,16 @@ use crate::support::{Sandbox, on_every_database, wait_until};
 const SOON: Duration = Duration::from_secs(30);
 
 on_every_database! {
+    /// Seen failing: each of two such lines in a crontab wrote the row, as the digest of the other was not its own.
+    fn the_order_in_which_queues_are_named_is_no_news(s: Sandbox) {
+        s.set_jobs("queues: {a: {}, b: {}}\njobs: {x: {command: ['true'], queue: a}}");
+        s.duly(["run", "--queue", "a", "--queue", "b"]).status(0);
+        let row = || s.database().rows("SELECT * FROM duly_runner");
+        let before = row();
+        s.duly(["run", "--queue", "b", "--queue", "a", "--queue", "b"]).status(0);
+        assert_eq!(row(), before);
+    }
+
     fn a_tick_with_nothing_to_do_says_nothing(s: Sandbox) {
         s.set_jobs("jobs:\n  a: {command: ['true'], schedule: '0 0 1 1 *'}\n");
         for _ in 0..3 {

@@ -24,6 +24,8 @@ const FAILURES: Duration = Duration::from_secs(86_400);
 /// Everything that is told.
 pub(super) struct Told {
     pub(super) overview: Overview,
+    /// Hosts that are not among those of the overview.
+    pub(super) more_hosts: u64,
     pub(super) findings: Vec<Finding>,
     pub(super) running: Vec<Job>,
     pub(super) lines: Vec<TickLine>,
@@ -95,7 +97,9 @@ fn look(config: &Config, store: &mut Store, max_wait: Duration) -> Result<Told> 
     };
     let filter = ListFilter { state: Some(State::Running), limit: 20, ..ListFilter::default() };
     let running = store.list(&filter).context(cannot)?;
+    let more_hosts = store.more_hosts().context(cannot)?;
     Ok(Told {
+        more_hosts,
         findings: overview.findings(),
         overview,
         running,

@@ -20,6 +20,12 @@ pub(super) fn as_text(told: &Told) -> String {
     let now = overview.now;
     text.push_str("\nhosts\n");
     text.push_str(&hosts(&overview.hosts, now));
+    if told.more_hosts > 0 {
+        text.push_str(&format!(
+            "and {} more that ticked longer ago; `duly clean-up` forgets those of over a day ago\n",
+            told.more_hosts
+        ));
+    }
     text.push_str("\nqueues\n");
     text.push_str(&queues(overview));
     if !told.running.is_empty() {

@@ -27,11 +27,6 @@ impl Connection {
         }
     }
 
-    /// A column of text, as SQL, for comparing it whole: MySQL's collations take blanks at the end for nothing.
-    pub(crate) fn exactly(&self, column: &str) -> String {
-        if self.is_server() { format!("CAST({column} AS BINARY)") } else { column.to_owned() }
-    }
-
     /// A column of any type as text, as SQL, compared byte by byte.
     pub(crate) fn as_text(&self, column: &str) -> String {
         if self.is_server() {

@@ -12,8 +12,10 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// A sentence that says what was found and what is expected.
 pub fn parse(text: &str) -> Result<Duration, String> {
     if let Some(count) = count_of_capital_m(text) {
+        let is_all = text.split_whitespace().collect::<String>() == format!("{count}M");
+        let found = if is_all { format!("`{}`", text.trim()) } else { format!("`{count}M` in `{text}`") };
         return Err(format!(
-            "`{count}M` in `{text}` may mean minutes or months; write `{count}m` for minutes, `{count} months` for months"
+            "{found} may mean minutes or months; write `{count}m` for minutes, `{count} months` for months"
         ));
     }
     let length = humantime::parse_duration(text.trim()).map_err(|_not_a_length| {
@@ -103,6 +105,7 @@ mod tests {
             let message = parse(bad).unwrap_err();
             let meant = format!("write `{count}m` for minutes, `{count} months` for months");
             assert!(message.contains(&meant), "{bad}: {message}");
+            assert_eq!(message.matches(bad.trim()).count(), 1, "{message}");
         }
         assert_eq!(parse("5 months"), Ok(Duration::from_secs(5 * 2_630_016)));
         assert!(parse("M").unwrap_err().contains("7 days"));

@@ -222,12 +222,20 @@ impl Tick {
         let own = |name: &str| name.to_owned();
         let schedules = schedule::scheduled(&self.config).map(|(definition, _)| definition.name.clone());
         Declares {
-            queues: self.options.queues.clone(),
+            queues: self.served(),
             jobs: self.config.declared_names().into_iter().map(own).collect(),
             schedules: Some(schedules.collect()),
             since: Some(self.config.stamp.since()),
             once: Some(self.begun_once().map(own).collect()),
         }
+    }
+
+    /// The queues that it serves, each once and in one order: ticks that name the same ones otherwise share a row.
+    fn served(&self) -> Vec<String> {
+        let mut queues = self.options.queues.clone();
+        queues.sort_unstable();
+        queues.dedup();
+        queues
     }
 
     /// The names whose jobs are never begun twice.
@@ -242,7 +250,8 @@ impl Tick {
     fn declares_digest(&self) -> String {
         let names = self.config.declared_names();
         let since = self.config.stamp.since().timestamp_micros().to_string();
-        let words = self.options.queues.iter().map(String::as_str).chain(["", &since]).chain(names);
+        let queues = self.served();
+        let words = queues.iter().map(String::as_str).chain(["", &since]).chain(names);
         let words = words.chain([""]).chain(self.begun_once());
         format!("{:016x}", fnv1a(words.collect::<Vec<&str>>().join("\n").as_bytes()))
     }
@@ -250,24 +259,18 @@ impl Tick {
     fn adopt(&mut self) -> bool {
         let config = Arc::clone(&self.config);
         let declared = |name: &str| config.definition(name);
-        let names: Vec<String> = config.definitions.all_names().map(str::to_owned).collect();
-        let adopted = self.store.adopt(&declared, &names, &config.queues).context("cannot adopt new jobs");
-        let Some((adopted, has_undeclared)) = self.note(adopted) else { return false };
-        if has_undeclared {
-            let undeclared = self.store.foreign_names(&names, &config.queues).context("cannot read new jobs");
-            let undeclared = self.note(undeclared).unwrap_or_default();
-            self.complain(undeclared);
-        }
-        if adopted == 0 && !has_undeclared {
-            let foreign = self.store.foreign_queues(&config.queues).context("cannot read new jobs");
-            for queue in self.note(foreign).unwrap_or_default() {
+        let adopted = self.store.adopt(&declared, &config.queues).context("cannot adopt new jobs");
+        let Some(adopted) = self.note(adopted) else { return false };
+        self.complain(adopted.foreign_names);
+        if adopted.jobs == 0 {
+            for queue in adopted.foreign_queues {
                 if self.undeclared.insert(format!("queue {queue}")) {
                     let path = config.path.display();
                     log::warn!("jobs of queue `{queue}` are left alone: {path} does not declare it");
                 }
             }
         }
-        adopted > 0
+        adopted.jobs > 0
     }
 
     /// Writes what an earlier tick of this host could not.

@@ -1,30 +1,23 @@
 //! `process-lost-orders`: orders whose transfer to the ERP failed, sent again until it has them or they are given up.
 //!
 //! An order is claimed, sent and recorded, each for itself, so that a crash leaves at most those unrecorded that were being
-//! sent: they are sent again, with the same key, when their claim has run out. Who is to be told of a failure is
-//! written with it, and crossed off when somebody was told: a crash between the two tells twice rather than never.
+//! sent: they are sent again, with the same key, when their claim has run out. Telling people is `order_news`'s business.
 
 use std::collections::HashSet;
 use std::sync::mpsc::channel;
 
 use anyhow::{Context as _, Result};
 
-use super::sending::{Breaker, end_of, lease, send, sign};
-use super::step::{self, Given, StepEnd};
+use super::order_news::tell_news;
+use super::sending::{Breaker, Known, Sign, end_of, lease, send, sign};
+use super::step::StepEnd;
 use super::{Done, Shop, Tell};
-use crate::config::{LostOrders, Step};
+use crate::config::LostOrders;
 use crate::job::shop::OrderVerdict;
 use crate::job::{Builtin, Outcome};
 use crate::store::{
-    ClaimedOrder, OrderAttempt, OrderClaim, OrderEnd, OrderReach, OrderRecorded, Sender, StoreError,
-    UNWRITTEN,
+    ClaimedOrder, ORDER_PAGE, OrderClaim, OrderEnd, OrderReach, OrderRecorded, Sender, StoreError,
 };
-
-/// How often in a row telling may fail before the rest is left to the next pass.
-const IN_VAIN: u32 = 3;
-
-/// Bytes of what the one who is told says, shown if telling fails.
-const SAID: u64 = 4 << 10;
 
 /// Sends every order that is due, or the one that is named, whatever its count and its wait.
 ///
@@ -46,7 +39,11 @@ pub fn run(shop: &mut Shop<'_>, settings: &LostOrders, named: Option<&str>, tell
         .collect();
     let mut pass = Pass {
         settings,
-        breaker: Breaker::after(if named.is_some() { u32::MAX } else { settings.circuit_breaker }, &signs),
+        breaker: if named.is_some() {
+            Breaker::none()
+        } else {
+            Breaker::after(settings.circuit_breaker, &signs)
+        },
         tried: HashSet::new(),
         is_named: named.is_some(),
         done: Done::Well,
@@ -97,15 +94,22 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn send_due(&mut self, shop: &mut Shop<'_>, tell: Tell<'_>) -> Result<()> {
+        // Orders that cannot be claimed stay due, and at the head: the page after them is looked at then.
+        let mut passed_over = 0;
         while self.breaker.lets_through(0) && !shop.stop.is_asked() {
             let table = &self.settings.table;
-            let due =
-                shop.patiently(|store| store.due_order_ids(table)).context("cannot read lost orders")?;
-            let due: Vec<String> = due.into_iter().filter(|id| self.tried.insert(id.clone())).collect();
-            if due.is_empty() {
+            let page = shop
+                .patiently(|store| store.due_order_ids(table, passed_over))
+                .context("cannot read lost orders")?;
+            let found = page.len();
+            let due: Vec<String> = page.into_iter().filter(|id| self.tried.insert(id.clone())).collect();
+            if !due.is_empty() {
+                self.send_all(shop, due, tell)?;
+            } else if found == ORDER_PAGE {
+                passed_over += found;
+            } else {
                 break;
             }
-            self.send_all(shop, due, tell)?;
         }
         Ok(())
     }
@@ -185,6 +189,33 @@ impl Pass<'_> {
         Ok(None)
     }
 
+    /// Takes a sign in, and tells what is known of the order and of the ERP with it.
+    ///
+    /// An order is not given up for its count where the ERP has answered nobody since the order first failed: then it may be the
+    /// ERP, though too few orders are lost for a row of failures as long as `circuit_breaker`.
+    fn known(&mut self, shop: &mut Shop<'_>, order: &ClaimedOrder, sign: Sign) -> Result<Known> {
+        let settings = self.settings;
+        let mut known = Known { is_down: self.breaker.is_down(), has_failed: false };
+        self.breaker.note(sign);
+        if sign != Sign::Failed {
+            return Ok(known);
+        }
+        let log = shop
+            .patiently(|store| store.failures_before(&settings.table, order))
+            .context("cannot read the tries before")?;
+        known.has_failed =
+            log.iter().any(|(outcome, code)| self::sign(settings, outcome, *code) == Sign::Failed);
+        let would_be_last = order.failures.unsigned_abs() + 1 >= settings.max_failed;
+        if would_be_last && order.failures > 0 && !known.is_down && !self.is_named {
+            let codes = &settings.permanent_exit_codes;
+            known.is_down = !shop
+                .patiently(|store| store.has_answered_since_failure(&settings.table, order, codes))
+                .context("cannot read the tries before")?;
+            self.breaker.is_open |= known.is_down;
+        }
+        Ok(known)
+    }
+
     fn record(
         &mut self,
         shop: &mut Shop<'_>,
@@ -193,8 +224,9 @@ impl Pass<'_> {
         tell: Tell<'_>,
     ) -> Result<()> {
         let (settings, order_id, owner) = (self.settings, &order.order_id, shop.owner.clone());
-        self.breaker.note(sign(settings, end.outcome.as_str(), end.outcome.exit_code()));
-        let end = end_of(settings, order, end);
+        let sign = sign(settings, end.outcome.as_str(), end.outcome.exit_code());
+        let known = self.known(shop, order, sign)?;
+        let end = end_of(settings, order, end, known);
         let mut recorded = Err(StoreError::Other(String::new()));
         // What the ERP has said must not be lost to anything that is wrong with the shop's own row.
         for reach in [OrderReach::All, OrderReach::WithoutNumber, OrderReach::AttemptOnly] {
@@ -236,101 +268,5 @@ fn described(end: &OrderEnd) -> String {
         (OrderVerdict::GivenUp, _) => format!("{}; given up", end.outcome),
         (OrderVerdict::Again, _) => format!("{}; sent again later", end.outcome),
         (OrderVerdict::Uncounted, _) => format!("{}; sent again later, this try does not count", end.outcome),
-    }
-}
-
-/// Tells of orders that failed for the first time and of those that were given up, to the command that is declared for
-/// it, else to whoever reads what this prints; and writes down what the shop's own table did not take before.
-fn tell_news(shop: &mut Shop<'_>, settings: &LostOrders, tell: Tell<'_>) -> Result<Done> {
-    let table = &settings.table;
-    let (mut done, mut in_vain) = (Done::Well, 0);
-    let news = shop.patiently(|store| store.untold_orders(table)).context("cannot read lost orders")?;
-    for attempt in &news {
-        let order_id = &attempt.order_id;
-        if shop.stop.is_asked() || in_vain == IN_VAIN {
-            break;
-        }
-        let told = match &settings.on_failed {
-            _ if attempt.tell.as_deref() == Some(UNWRITTEN) => confirm_late(shop, settings, attempt),
-            Some(step) => tell_of(shop, settings, step, attempt)
-                .map_err(|why| format!("nobody could be told of its failure, since on_failed {why}")),
-            None => {
-                let what = match attempt.tell.as_deref() {
-                    Some("given_up") => "was given up",
-                    _ => "failed for the first time",
-                };
-                tell(&format!("{order_id}: {what}; `duly lost-orders show {order_id}` tells more"));
-                done = Done::Badly;
-                Ok(())
-            }
-        };
-        match told {
-            Ok(()) => {
-                in_vain = 0;
-                shop.patiently(|store| store.set_order_told(table, attempt))
-                    .context("cannot cross news off")?;
-            }
-            Err(why) => {
-                tell(&format!("{order_id}: {why}"));
-                (done, in_vain) = (Done::Badly, in_vain + 1);
-            }
-        }
-    }
-    Ok(done)
-}
-
-/// Writes down that the ERP has an order, without its number where that is what the table refuses.
-fn confirm_late(
-    shop: &mut Shop<'_>,
-    settings: &LostOrders,
-    attempt: &OrderAttempt,
-) -> std::result::Result<(), String> {
-    let table = &settings.table;
-    let mut write = |number: Option<&str>| {
-        shop.patiently(|store| store.confirm_order(table, &attempt.order_id, attempt.attempt, number))
-    };
-    let mut written = write(attempt.erp_order_id.as_deref());
-    if written.as_ref().is_err_and(|err| !err.is_away()) {
-        written = write(None);
-    }
-    written
-        .map(drop)
-        .map_err(|err| format!("the ERP has it, which cannot be written to `{}`: {err}", table.table))
-}
-
-fn tell_of(
-    shop: &Shop<'_>,
-    settings: &LostOrders,
-    step: &Step,
-    attempt: &OrderAttempt,
-) -> std::result::Result<(), String> {
-    let event = attempt.tell.as_deref().unwrap_or_default();
-    let text = serde_json::json!({
-        "event": event,
-        "order_id": attempt.order_id,
-        "attempt": attempt.attempt,
-        "failures": attempt.failures,
-        "max_failed": settings.max_failed,
-        "outcome": attempt.outcome,
-        "exit_code": attempt.exit_code,
-        "signal": attempt.signal,
-        "reason": attempt.reason,
-        "answer": attempt.answer,
-        "next_at": attempt.next_at().map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
-        "idempotency_key": settings.table.idempotency_key(&attempt.order_id),
-    });
-    let env = [("DULY_ORDER_ID", attempt.order_id.clone()), ("DULY_ORDER_EVENT", event.to_owned())];
-    let given = Given {
-        step,
-        folders: (shop.config.folder(), &shop.folder),
-        env: env.map(|(name, value)| (name.to_owned(), value)).into(),
-        input: format!("{text}\n").into_bytes(),
-        output_limit: SAID,
-        hold: None,
-    };
-    let end = step::execute(given, &shop.stop);
-    match end.outcome {
-        Outcome::Success => Ok(()),
-        outcome => Err(format!("{outcome}: {}", end.output.trim())),
     }
 }

@@ -5,6 +5,7 @@
 //! killed at any instant and being done again. Each says what it did through `tell`, line by line.
 
 pub mod lost_orders;
+mod order_news;
 pub mod refresh_cache;
 mod sending;
 pub mod session_stats;

@@ -69,15 +69,26 @@ pub(super) fn sign(settings: &LostOrders, outcome: &str, exit_code: Option<i32>)
     }
 }
 
+/// What is known of an order, and of the ERP, when a try of it ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    /// The ERP seems to be down, so that a try that fails says nothing about the order.
+    pub(super) is_down: bool,
+    /// An earlier try of it has failed, since it was put in or put back.
+    pub(super) has_failed: bool,
+}
+
 /// What the end of a try means for its order.
-pub(super) fn end_of(settings: &LostOrders, order: &ClaimedOrder, end: StepEnd) -> OrderEnd {
+pub(super) fn end_of(settings: &LostOrders, order: &ClaimedOrder, end: StepEnd, known: Known) -> OrderEnd {
     let is_permanent =
         matches!(end.outcome, Outcome::Exited(code) if settings.permanent_exit_codes.contains(&code));
     let failures = order.failures.unsigned_abs() + 1;
-    let verdict = match sign(settings, end.outcome.as_str(), end.outcome.exit_code()) {
+    let sign = sign(settings, end.outcome.as_str(), end.outcome.exit_code());
+    let verdict = match sign {
         Sign::Answered if end.outcome == Outcome::Success => OrderVerdict::Confirmed,
         Sign::Unavailable | Sign::None if order.was_given_up => OrderVerdict::GivenUp,
         Sign::Unavailable | Sign::None => OrderVerdict::Uncounted,
+        Sign::Failed if known.is_down && !order.was_given_up => OrderVerdict::Uncounted,
         Sign::Answered | Sign::Failed
             if is_permanent || order.was_given_up || failures >= settings.max_failed =>
         {
@@ -87,7 +98,9 @@ pub(super) fn end_of(settings: &LostOrders, order: &ClaimedOrder, end: StepEnd) 
     };
     let tell = match verdict {
         OrderVerdict::GivenUp if !order.was_given_up => Some("given_up"),
-        OrderVerdict::Again if failures == 1 => Some("failed"),
+        OrderVerdict::Again | OrderVerdict::Uncounted if sign == Sign::Failed && !known.has_failed => {
+            Some("failed")
+        }
         _ => None,
     };
     let wait = match &end.outcome {
@@ -118,12 +131,17 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    /// How it stands after the latest tries, the latest one first.
+    /// How it stands after the latest tries, the latest one first: failures in a row are, whichever pass they were of.
     pub(super) fn after(limit: u32, signs: &[Sign]) -> Self {
-        let all_failed =
-            signs.len() as u64 >= u64::from(limit) && signs.iter().all(|sign| *sign != Sign::Answered);
-        let is_half_open = all_failed || signs.first() == Some(&Sign::Unavailable);
-        Self { limit, in_a_row: 0, is_half_open, is_open: false }
+        let row = signs.iter().take_while(|sign| **sign != Sign::Answered);
+        let in_a_row = u32::try_from(row.count()).unwrap_or(u32::MAX);
+        let is_half_open = in_a_row >= limit || signs.first() == Some(&Sign::Unavailable);
+        Self { limit, in_a_row, is_half_open, is_open: false }
+    }
+
+    /// One that stops nothing.
+    pub(super) const fn none() -> Self {
+        Self { limit: u32::MAX, in_a_row: 0, is_half_open: false, is_open: false }
     }
 
     /// Whether another order may be sent while `active` are.
@@ -131,8 +149,13 @@ impl Breaker {
         !self.is_open && (!self.is_half_open || active == 0)
     }
 
+    /// Whether a try that fails now says nothing about its order.
+    pub(super) const fn is_down(&self) -> bool {
+        self.is_open || self.in_a_row >= self.limit
+    }
+
     /// Takes a sign in.
-    pub(super) fn note(&mut self, sign: Sign) {
+    pub(super) const fn note(&mut self, sign: Sign) {
         match sign {
             Sign::Answered => (self.in_a_row, self.is_half_open) = (0, false),
             Sign::Failed => {
@@ -173,5 +196,13 @@ mod tests {
         assert!(!breaker.lets_through(0));
         assert!(Breaker::after(3, &[Sign::Failed, Sign::Failed]).lets_through(1));
         assert!(Breaker::after(3, &[Sign::Failed, Sign::Answered, Sign::Failed]).lets_through(1));
+    }
+
+    #[test]
+    fn failures_of_the_passes_before_are_of_the_same_row() {
+        let mut breaker = Breaker::after(3, &[Sign::Failed, Sign::Failed, Sign::Answered, Sign::Failed]);
+        assert!(breaker.lets_through(1) && !breaker.is_down());
+        breaker.note(Sign::Failed);
+        assert!(!breaker.lets_through(0) && breaker.is_down());
     }
 }

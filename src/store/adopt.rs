@@ -1,6 +1,7 @@
 //! Taking in what applications have inserted, and moving on what has become startable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable};
@@ -11,7 +12,7 @@ use super::finish::clip;
 use super::handle::Store;
 use super::query::LONGEST_PARAMS;
 use super::sql::AnyText as Text;
-use super::sql::{Id, Sql, marks, marks_or_empty};
+use super::sql::{Id, Sql, id_marks, marks};
 use crate::job::{Action, Definition, MaybeTarget, Unique, family, is_hook, parse_params};
 
 /// Rows moved in one transaction.
@@ -24,8 +25,11 @@ const BATCH_BYTES: i64 = 16 << 20;
 /// Bytes of params up to which they are read along with the others of a batch.
 const READ_ALONG: i64 = 64 << 10;
 
-/// Names that are not declared, told of one tick.
+/// Names or queues that are not declared, told of one tick.
 const TOLD: usize = 5;
+
+/// New rows read at one place where some are for others.
+const WINDOW: usize = 2000;
 
 /// What is not an application's to say, though it may be allowed to write it, as in SQLite, which knows no users.
 const RESET: &str = "attempts = 0, fence = 0, owner = NULL, host = NULL, lease_until = NULL, slot_key = NULL, \
@@ -67,10 +71,32 @@ struct Params {
     params: Option<String>,
 }
 
+/// A new row, as far as it tells whose it is.
 #[derive(QueryableByName)]
-struct Name {
+struct Place {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
     #[diesel(sql_type = Text)]
     name: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    queue: Option<String>,
+}
+
+/// What came of adopting.
+#[derive(Debug, Default)]
+pub struct Adopted {
+    /// How many jobs were taken in, or refused.
+    pub jobs: usize,
+    /// Names of new rows that are not declared here, a few of them.
+    pub foreign_names: BTreeSet<String>,
+    /// Queues of new rows that are not declared here, a few of them.
+    pub foreign_queues: BTreeSet<String>,
+}
+
+impl Adopted {
+    fn has_foreign(&self) -> bool {
+        !self.foreign_names.is_empty() || !self.foreign_queues.is_empty()
+    }
 }
 
 impl Store {
@@ -78,86 +104,100 @@ impl Store {
     /// application's to say, and adds dependents.
     ///
     /// A row that can never run (parameters that are no list, a priority out of range) ends as `failed` and says why.
-    /// Locks the rows, those that another tick is adopting left out; rows of queues that are not declared here are
-    /// for others. Returns how many were taken in, and whether there are rows of names that are not declared here.
+    /// Locks the rows, those that another tick is adopting left out; rows of names and queues that are not declared here are
+    /// for others, and however many there are, no more than [`WINDOW`] are read at a place.
     ///
     /// # Errors
     ///
     /// When the database fails; what was adopted before stays adopted.
-    pub fn adopt(
-        &mut self,
-        declared: Declared<'_>,
-        names: &[String],
-        queues: &[String],
-    ) -> Result<(usize, bool), StoreError> {
-        let (mut adopted, mut has_undeclared) = (0, false);
+    pub fn adopt(&mut self, declared: Declared<'_>, queues: &[String]) -> Result<Adopted, StoreError> {
+        let mut all = Adopted::default();
+        let mut size = BATCH;
         loop {
-            // Once a name is met that is for others, only those that are declared are asked for: a list of the others
-            // could become longer than a statement may be, since applications write what they like.
-            let wanted = if has_undeclared { names } else { &[] };
-            let before = has_undeclared;
-            let done = self.unit(|tx| tx.adopt_batch(declared, wanted, queues, &mut has_undeclared))?;
-            adopted += done;
-            if done == 0 && has_undeclared == before {
-                return Ok((adopted, has_undeclared));
+            let (had_foreign, ids) = (all.has_foreign(), self.adoptable(declared, queues, size, &mut all)?);
+            let done = if ids.is_empty() { 0 } else { self.unit(|tx| tx.adopt_batch(declared, &ids))? };
+            all.jobs += done;
+            if done == 0 && had_foreign == all.has_foreign() {
+                return Ok(all);
+            }
+            if all.has_foreign() {
+                size = WINDOW;
             }
         }
     }
 
-    /// Names of `new` rows that are not declared here, a few of them.
-    pub fn foreign_names(&mut self, names: &[String], queues: &[String]) -> Result<Vec<String>, StoreError> {
-        let query = format!(
-            "SELECT DISTINCT name FROM duly_job WHERE state = 'new' AND (queue IS NULL OR queue IN ({})) \
-             AND {} NOT IN ({}) LIMIT {TOLD}",
-            marks(queues.len()),
-            self.exactly("name"),
-            marks_or_empty(names.len())
-        );
-        let rows: Vec<Name> = self.rows(&Sql::new(query).bind_all(queues.iter()).bind_all(names.iter()))?;
-        Ok(rows.into_iter().map(|row| row.name).collect())
-    }
-
-    /// Queues of `new` rows that are not declared here, a few of them.
-    pub fn foreign_queues(&mut self, queues: &[String]) -> Result<Vec<String>, StoreError> {
-        let query = format!(
-            "SELECT DISTINCT queue AS name FROM duly_job WHERE state = 'new' AND queue IS NOT NULL \
-             AND queue NOT IN ({}) LIMIT 5",
-            marks(queues.len())
-        );
-        let rows: Vec<Name> = self.rows(&Sql::new(query).bind_all(queues.iter()))?;
-        Ok(rows.into_iter().map(|row| row.name).collect())
-    }
-
-    fn adopt_batch(
+    /// Rows to adopt, a batch at most, among the first `size` new ones. Where these are not all of them and some are for
+    /// others, also among the last ones, where what comes in is, and from any place on, so that none is left behind for ever.
+    /// Locks nothing.
+    fn adoptable(
         &mut self,
         declared: Declared<'_>,
-        wanted: &[String],
         queues: &[String],
-        has_undeclared: &mut bool,
-    ) -> Result<usize, StoreError> {
-        let of = match wanted.len() {
-            0 => String::new(),
-            count => format!(" AND {} IN ({})", self.exactly("name"), marks(count)),
-        };
+        size: usize,
+        all: &mut Adopted,
+    ) -> Result<Vec<i64>, StoreError> {
+        let mut ids = BTreeSet::new();
+        let mut places = vec!["ORDER BY run_at, id".to_owned()];
+        let mut next = 0;
+        while let Some(place) = places.get(next) {
+            let query =
+                format!("SELECT id, name, queue FROM duly_job WHERE state = 'new' {place} LIMIT {size}");
+            let rows: Vec<Place> = self.rows(&Sql::once(query))?;
+            let is_more = rows.len() == size;
+            let first = rows.iter().map(|row| row.id).min().unwrap_or(0);
+            for row in rows {
+                // Servers take a blank at the end of a queue's name for nothing.
+                let queue = row.queue.as_deref().map(|queue| match self.is_server() {
+                    true => queue.trim_end_matches(' '),
+                    false => queue,
+                });
+                if let Some(queue) = queue.filter(|queue| !queues.iter().any(|known| known == queue)) {
+                    tell(&mut all.foreign_queues, queue);
+                } else if declared(&row.name).is_none() {
+                    tell(&mut all.foreign_names, &row.name);
+                } else {
+                    ids.insert(row.id);
+                }
+            }
+            if next == 0 && is_more && all.has_foreign() && size == WINDOW {
+                places.push("ORDER BY run_at DESC, id DESC".to_owned());
+                places.push("AND run_at IS NULL ORDER BY id DESC".to_owned());
+                places.push(self.anywhere(first)?);
+            }
+            next += 1;
+        }
+        Ok(ids.into_iter().take(BATCH).collect())
+    }
+
+    /// A stretch of new rows from an id on that nobody can foresee: by chance each of them is looked at sooner or later.
+    fn anywhere(&mut self, first: i64) -> Result<String, StoreError> {
+        let last = self.rows::<Id>(&Sql::new("SELECT COALESCE(MAX(id), 0) AS id FROM duly_job"))?;
+        let last = last.first().map_or(first, |row| row.id);
+        let random = i64::try_from(RandomState::new().hash_one(first) >> 1).unwrap_or(0);
+        let from = first + random % (last - first).max(1);
+        Ok(format!("AND run_at IS NULL AND id >= {from} ORDER BY id"))
+    }
+
+    fn adopt_batch(&mut self, declared: Declared<'_>, ids: &[i64]) -> Result<usize, StoreError> {
         let query = format!(
             "SELECT id, name, CASE WHEN {0} > {READ_ALONG} THEN NULL ELSE params END AS params, \
              target_type, target_id, CAST(priority AS SIGNED) AS priority, \
              CASE WHEN run_at IS NOT NULL AND {1} IS NULL THEN 1 ELSE 0 END AS has_bad_time, \
-             {0} AS size FROM duly_job \
-             WHERE state = 'new' AND (queue IS NULL OR queue IN ({2})){of} ORDER BY run_at, id LIMIT {BATCH}{3}",
+             {0} AS size FROM duly_job{2} WHERE id IN ({3}) AND state = 'new' ORDER BY id{4}",
             "COALESCE(OCTET_LENGTH(params), 0)",
             self.readable("run_at"),
-            marks(queues.len()),
+            if self.is_server() { " FORCE INDEX (PRIMARY)" } else { "" },
+            id_marks(ids.len()),
             self.skip_locked()
         );
-        let sql = Sql::new(query).bind_all(queues.iter()).bind_all(wanted.iter());
+        let sql = Sql::new(query).bind_ids(ids);
         let mut rows = self.rows(&sql)?;
         self.bound(&mut rows)?;
         let mut fine: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
         let mut done = 0;
         for row in &rows {
             if declared(&row.name).is_none() {
-                *has_undeclared = true;
+                // Its name has been changed since it was found.
             } else if let Err(why) = check(row, declared) {
                 self.refuse(row.id, &why)?;
                 done += 1;
@@ -302,6 +342,13 @@ impl Store {
         );
         let update = if ids.len() == BATCH { Sql::new(update) } else { Sql::once(update) };
         self.execute(&update.bind_all(ids.iter().map(|row| row.id)))
+    }
+}
+
+/// Notes what is left to others, a few of them.
+fn tell(told: &mut BTreeSet<String>, what: &str) {
+    if told.len() < TOLD {
+        told.insert(what.to_owned());
     }
 }
 

@@ -136,19 +136,6 @@ impl Store {
         Ok(())
     }
 
-    /// Cancels job `id` and those of its children that have not started; with `kill` also those that run.
-    pub fn cancel_with_children(&mut self, id: i64, why: &str, kill: bool) -> Result<Cancelled, StoreError> {
-        let done = self.cancel(id, why)?;
-        // The root is marked by now, so it gets no more children.
-        for (child, state) in self.open_children(id)? {
-            if state != State::Running || kill {
-                self.cancel(child, &format!("its root, job {id}, was {why}"))?;
-            }
-        }
-        self.settle()?;
-        Ok(done)
-    }
-
     /// The state of job `id`, if there is one.
     pub fn state_of(&mut self, id: i64) -> Result<Option<State>, StoreError> {
         let rows: Vec<IdAndState> =

@@ -194,6 +194,7 @@ impl Store {
         windows: usize,
         passed: &mut PassedOver,
     ) -> Result<(Vec<Claimed>, bool), StoreError> {
+        self.pass_over(request.queue, &passed.names())?;
         let among = if windows < WINDOWS { self.stretch(request, limits, &passed.names())? } else { None };
         if among.as_ref().is_some_and(Vec::is_empty) {
             return Ok((Vec::new(), false));
@@ -211,6 +212,7 @@ impl Store {
         among: Option<&[i64]>,
         passed: &mut PassedOver,
     ) -> Result<Vec<Claimed>, StoreError> {
+        let known = passed.len();
         for pause in self.pauses_at_the_gate()? {
             match pause.scope.strip_prefix("job:") {
                 Some(name) => passed.held_back.insert(name.to_owned()),
@@ -223,7 +225,8 @@ impl Store {
         }
         let mut free = self.free_slots(request.queue, limits)?;
         let room = Self::room(&free, request.limit);
-        if room == 0 {
+        // What is to be passed over is read without locks, before the next look.
+        if room == 0 || (among.is_none() && passed.len() > known) {
             return Ok(Vec::new());
         }
         let rows = match among {

@@ -77,17 +77,19 @@ impl Store {
                 let candidates = self.candidates(*state, *age, after)?;
                 let Some(last) = candidates.last() else { break };
                 after = Some((last.finished_at, last.id));
-                let mut ids = self.deletable(&candidates, what.keep_last, &mut keep_from)?;
-                ids.truncate(usize::try_from(what.per_call - deleted.jobs).unwrap_or(usize::MAX));
-                if !what.dry_run {
+                let most = usize::try_from(what.per_call - deleted.jobs).unwrap_or(usize::MAX);
+                let gone = if what.dry_run {
+                    self.deletable(&candidates, what.keep_last, &mut keep_from)?.len().min(most)
+                } else {
                     // What is old enough grows while this goes on.
                     if added_up_at.elapsed() > Duration::from_secs(300) {
                         self.add_up()?;
                         added_up_at = Instant::now();
                     }
-                    self.delete_jobs(&ids, Self::is_after_mark(*age))?;
-                }
-                deleted.jobs += ids.len() as u64;
+                    let keep = (what.keep_last, &mut keep_from);
+                    self.delete_jobs(&candidates, keep, most, Self::is_after_mark(*age))?
+                };
+                deleted.jobs += gone as u64;
                 progress(deleted.jobs);
             }
         }
@@ -175,13 +177,53 @@ impl Store {
         Ok(self.rows::<Id>(&Sql::new(query).bind(name))?.pop().map(|row| row.id))
     }
 
-    /// Deletes jobs by primary key in one transaction, those that ended lately counted before; a batch that meets a conflict is halved.
-    fn delete_jobs(&mut self, ids: &[i64], is_young: bool) -> Result<(), StoreError> {
-        if ids.is_empty() {
-            return Ok(());
+    /// Deletes those of `candidates` that nothing holds back, `most` at most, by primary key in one transaction, those that ended
+    /// lately counted before; a batch that meets a conflict is halved. Returns how many.
+    ///
+    /// Locks the jobs before it looks: whoever lets a job wait for one of them locks that too, so the edge is seen, or the job is
+    /// gone when it is looked for.
+    fn delete_jobs(
+        &mut self,
+        candidates: &[Candidate],
+        (keep_last, keep_from): (u32, &mut HashMap<String, Option<i64>>),
+        most: usize,
+        is_young: bool,
+    ) -> Result<usize, StoreError> {
+        let done = self.once(|tx| {
+            if tx.is_server() {
+                let lock = format!(
+                    "SELECT id FROM duly_job WHERE id IN ({}){}",
+                    marks(candidates.len()),
+                    tx.for_update()
+                );
+                let sql = Sql::sized(lock, candidates.len()).bind_all(candidates.iter().map(|row| row.id));
+                tx.rows::<Id>(&sql)?;
+            }
+            let mut ids = tx.deletable(candidates, keep_last, keep_from)?;
+            ids.truncate(most);
+            if !ids.is_empty() {
+                tx.delete_these(&ids, is_young)?;
+            }
+            Ok(ids.len())
+        });
+        match done {
+            Err(StoreError::Conflict(what)) if candidates.len() > 1 => {
+                log::debug!("clean-up halves a batch of {}: {what}", candidates.len());
+                let (first, second) = candidates.split_at(candidates.len() / 2);
+                let gone = self.delete_jobs(first, (keep_last, keep_from), most, is_young)?;
+                Ok(gone + self.delete_jobs(second, (keep_last, keep_from), most - gone, is_young)?)
+            }
+            other => other,
+        }
+    }
+
+    /// Part of a unit.
+    fn delete_these(&mut self, ids: &[i64], is_young: bool) -> Result<(), StoreError> {
+        if is_young {
+            self.add_deleted(ids)?;
         }
         let list = marks(ids.len());
-        let statements = [
+        for text in [
             format!("DELETE FROM duly_output WHERE job_id IN ({list})"),
             format!("DELETE FROM duly_attempt WHERE job_id IN ({list})"),
             format!("DELETE FROM duly_dependency WHERE job_id IN ({list})"),
@@ -189,31 +231,18 @@ impl Store {
             format!(
                 "DELETE FROM duly_job WHERE id IN ({list}) AND state IN ('success', 'failed', 'cancelled', 'stale')"
             ),
-        ];
-        let done = self.once(|tx| {
-            if is_young {
-                tx.add_deleted(ids)?;
-            }
-            for text in &statements {
-                let sql = if ids.len() == BATCH { Sql::new(text.clone()) } else { Sql::once(text.clone()) };
-                tx.execute(&sql.bind_all(ids.iter().copied()))?;
-            }
-            Ok(())
-        });
-        match done {
-            Err(StoreError::Conflict(what)) if ids.len() > 1 => {
-                log::debug!("clean-up halves a batch of {}: {what}", ids.len());
-                let (first, second) = ids.split_at(ids.len() / 2);
-                self.delete_jobs(first, is_young)?;
-                self.delete_jobs(second, is_young)
-            }
-            other => other,
+        ] {
+            let sql = if ids.len() == BATCH { Sql::new(text) } else { Sql::once(text) };
+            self.execute(&sql.bind_all(ids.iter().copied()))?;
         }
+        Ok(())
     }
 
     fn forget_hosts(&mut self, age: Duration, dry_run: bool) -> Result<u64, StoreError> {
-        // A host that was seen within the last day is never forgotten, however short the retention.
-        let age = age.max(Duration::from_secs(86_400));
+        // A host that was seen within the last day is never forgotten, however short the retention; one that was not is gone,
+        // and where there are very many these are not kept.
+        let day = Duration::from_secs(86_400);
+        let age = if self.more_hosts()? > 0 { day } else { age.max(day) };
         let old = format!("FROM duly_runner WHERE last_tick_at < {}", self.now_plus());
         if dry_run {
             let query = Sql::new(format!("SELECT COUNT(*) AS id {old}")).bind(-micros(age));

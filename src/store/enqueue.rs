@@ -198,14 +198,24 @@ impl Store {
         job: &NewJob,
         declared: Declared<'_>,
     ) -> Result<i64, StoreError> {
+        self.insert_family(job, declared).map(|(id, _)| id)
+    }
+
+    /// The same; also how many jobs that makes, refused ones left out.
+    pub(super) fn insert_family(
+        &mut self,
+        job: &NewJob,
+        declared: Declared<'_>,
+    ) -> Result<(i64, usize), StoreError> {
         require_targets(job, declared)?;
         self.lock_prerequisites(&job.after)?;
         let id = self.insert(std::slice::from_ref(job))?[0];
         let mut edges: Vec<(i64, i64, On)> =
             job.after.iter().map(|(before, on)| (id, *before, *on)).collect();
-        self.insert_dependents(id, (&job.name, job.root_id), &job.target, declared, &mut edges)?;
+        let dependents =
+            self.insert_dependents(id, (&job.name, job.root_id), &job.target, declared, &mut edges)?;
         self.insert_edges(&edges)?;
-        Ok(id)
+        Ok((id, dependents + 1))
     }
 
     /// Inserts the jobs that depend on job `id` of definition `name`, each name once and about the same target, and collects
@@ -217,7 +227,7 @@ impl Store {
         target: &MaybeTarget,
         declared: Declared<'_>,
         edges: &mut Vec<(i64, i64, On)>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<usize, StoreError> {
         let mut made: HashMap<&str, i64> = HashMap::new();
         let mut open = vec![(id, declared(name))];
         while let Some((parent, definition)) = open.pop() {
@@ -247,7 +257,7 @@ impl Store {
                 edges.push((child, parent, On::Success));
             }
         }
-        Ok(())
+        Ok(made.len())
     }
 
     /// Records a dependent that was not put in because one like it has not ended. Part of a unit.

@@ -9,6 +9,7 @@ use diesel::sqlite::Sqlite;
 
 use super::certain::Inserted;
 use super::error::StoreError;
+use super::passed_over::PassedOver;
 use super::startable::Crowd;
 use crate::db::{self, Connection, Location, MigrationState, Sql};
 
@@ -18,6 +19,7 @@ pub struct Store {
     /// The last job that was inserted.
     pub(super) inserted: Option<Inserted>,
     pub(super) crowd: Crowd,
+    pub(super) passed_over: PassedOver,
 }
 
 impl std::fmt::Debug for Store {
@@ -56,7 +58,7 @@ impl Store {
     }
 
     fn over(db: Connection) -> Self {
-        Self { db, inserted: None, crowd: Crowd::default() }
+        Self { db, inserted: None, crowd: Crowd::default(), passed_over: PassedOver::default() }
     }
 
     /// Connects again in place of a connection that was lost.

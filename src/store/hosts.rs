@@ -15,8 +15,11 @@ use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
 use super::sql::AnyText as Text;
-use super::sql::{Sql, StoredTime};
+use super::sql::{Id, Sql, StoredTime};
 use crate::job::{Declares, Host};
+
+/// Hosts that are told of.
+const MANY: u64 = 500;
 
 #[derive(QueryableByName)]
 struct Row {
@@ -106,12 +109,22 @@ impl Store {
         format!("{head} {}", all.join(", "))
     }
 
-    /// Every host that has ticked and was not forgotten, in the order of their keys. Both tables are small. Locks nothing.
+    /// The hosts that have ticked and were not forgotten, in the order of their keys; the [`MANY`] that ticked last where there
+    /// are more: containers may have a new name each minute. Locks nothing.
     pub fn hosts(&mut self) -> Result<Vec<Host>, StoreError> {
-        let query = "SELECT duly_runner.host, last_tick_at, version, schedules_digest, declares, trouble, trouble_at, tick_ms, \
-                     renewals FROM duly_runner LEFT JOIN duly_host ON duly_host.host = duly_runner.host \
-                     ORDER BY duly_runner.host";
+        let query = format!(
+            "SELECT r.host, r.last_tick_at, r.version, r.schedules_digest, declares, trouble, trouble_at, tick_ms, renewals \
+             FROM (SELECT host, last_tick_at, version, schedules_digest FROM duly_runner ORDER BY last_tick_at DESC LIMIT {MANY}) \
+             AS r LEFT JOIN duly_host ON duly_host.host = r.host ORDER BY r.host"
+        );
         Ok(self.rows::<Row>(&Sql::new(query))?.into_iter().map(Host::from).collect())
+    }
+
+    /// How many hosts there are besides those that [`Store::hosts`] names.
+    pub fn more_hosts(&mut self) -> Result<u64, StoreError> {
+        let count = self.rows::<Id>(&Sql::new("SELECT COUNT(*) AS id FROM duly_runner"))?;
+        let count = count.first().and_then(|row| u64::try_from(row.id).ok()).unwrap_or(0);
+        Ok(count.saturating_sub(MANY))
     }
 }
 

@@ -15,7 +15,7 @@ use super::handle::Store;
 use super::lost_orders::{ClaimedOrder, FOR_EVER};
 use super::mapping::quoted;
 use super::sql::AnyText as Text;
-use super::sql::{Id, Sql, Value};
+use super::sql::{Id, Sql, Value, marks_or_empty};
 use crate::job::Outcome;
 use crate::job::shop::{OrderTable, OrderVerdict};
 
@@ -92,6 +92,40 @@ impl Store {
         );
         let ends: Vec<End> = self.rows(&Sql::once(query).bind(&table.table))?;
         Ok(ends.into_iter().map(|end| (end.outcome.unwrap_or_default(), end.exit_code)).collect())
+    }
+
+    /// How the tries of an order before `order.attempt` ended that did not succeed, since it was put in, put back or begun anew:
+    /// outcome and exit code, those that say most first, a hundred at most.
+    pub fn failures_before(
+        &mut self,
+        table: &OrderTable,
+        order: &ClaimedOrder,
+    ) -> Result<Vec<(String, Option<i32>)>, StoreError> {
+        let query = "SELECT outcome, exit_code FROM duly_lost_order_attempt WHERE source = ? AND order_id = ? \
+             AND attempt < ? AND verdict IN ('again', 'uncounted') AND attempt > COALESCE((SELECT MAX(b.attempt) \
+             FROM duly_lost_order_attempt b WHERE b.source = ? AND b.order_id = ? AND b.attempt < ? \
+             AND b.verdict IN ('confirmed', 'given_up', 'added', 'removed')), 0) ORDER BY failures DESC, attempt DESC LIMIT 100";
+        let key = |sql: Sql| sql.bind(&table.table).bind(&order.order_id).bind(order.attempt);
+        let ends: Vec<End> = self.rows(&key(key(Sql::new(query))))?;
+        Ok(ends.into_iter().map(|end| (end.outcome.unwrap_or_default(), end.exit_code)).collect())
+    }
+
+    /// Whether the ERP has answered a try of any order, one way or the other, since the first failure of this one that counts.
+    /// `permanent` are exit codes that are an answer.
+    pub fn has_answered_since_failure(
+        &mut self,
+        table: &OrderTable,
+        order: &ClaimedOrder,
+        permanent: &[i32],
+    ) -> Result<bool, StoreError> {
+        let query = format!(
+            "SELECT 1 AS id FROM duly_lost_order_attempt WHERE source = ? AND finished_at >= (SELECT MAX(b.finished_at) \
+             FROM duly_lost_order_attempt b WHERE b.source = ? AND b.order_id = ? AND b.verdict = 'again' AND b.failures = 1) \
+             AND (outcome = 'success' OR (outcome = 'exited' AND exit_code IN ({}))) LIMIT 1",
+            marks_or_empty(permanent.len())
+        );
+        let sql = Sql::once(query).bind(&table.table).bind(&table.table).bind(&order.order_id);
+        Ok(!self.rows::<Id>(&sql.bind_all(permanent.iter().copied()))?.is_empty())
     }
 
     /// Records how a try ended, and moves its order on. May be given again when the answer was lost.

@@ -26,7 +26,7 @@ pub(super) const REMOVED: &str = "removed";
 pub(super) const ADDED: &str = "added";
 
 /// Orders looked up at once.
-const PAGE: usize = 1000;
+pub const ORDER_PAGE: usize = 1000;
 
 /// Who claims an order.
 #[derive(Debug, Clone)]
@@ -129,14 +129,19 @@ impl Store {
         Ok(self.rows::<Work>(&sql)?.iter().any(|row| row.due + row.untold > 0))
     }
 
-    /// Orders that are due, those first whose last try is longest ago, as many as are looked up at once.
-    pub fn due_order_ids(&mut self, table: &OrderTable) -> Result<Vec<String>, StoreError> {
+    /// Orders that are due, those first whose last try is longest ago, as many as are looked up at once, after the first
+    /// `passed_over` of them.
+    pub fn due_order_ids(
+        &mut self,
+        table: &OrderTable,
+        passed_over: usize,
+    ) -> Result<Vec<String>, StoreError> {
         let id = self.as_text(&format!("o.{}", quoted(&table.order_id)));
         let in_turn = if table.is_own { "o.id".to_owned() } else { format!("o.{}", quoted(&table.order_id)) };
         let query = format!(
             "SELECT {id} AS order_id FROM {} ORDER BY \
              (SELECT MAX(b.started_at) FROM duly_lost_order_attempt b WHERE b.source = ? AND b.order_id = {id}), \
-             {in_turn} LIMIT {PAGE}",
+             {in_turn} LIMIT {ORDER_PAGE} OFFSET {passed_over}",
             self.due_orders(table)
         );
         let sql = Sql::once(query).bind(&table.lost).bind(&table.table).bind(&table.table);

@@ -144,6 +144,9 @@ impl Job {
     }
 }
 
+/// Of a name, how many of its latest jobs are looked at for one that has started.
+const LATEST: u32 = 20_000;
+
 /// Bytes of params that are read at most; no command line can hold more.
 pub(super) const LONGEST_PARAMS: u32 = 1 << 20;
 
@@ -281,8 +284,10 @@ impl Store {
         &mut self,
         names: impl Iterator<Item = &'a str>,
     ) -> Result<BTreeMap<String, Job>, StoreError> {
+        // Of a name with hundreds of thousands of jobs that wait, the one that ran last is not looked for behind all of them.
         let query = format!(
-            "SELECT {} FROM duly_job WHERE name = ? AND started_at IS NOT NULL ORDER BY id DESC LIMIT 1",
+            "SELECT {} FROM duly_job WHERE id = (SELECT MAX(id) FROM (SELECT id, started_at FROM duly_job WHERE name = ? \
+             ORDER BY id DESC LIMIT {LATEST}) AS latest WHERE started_at IS NOT NULL)",
             self.columns()
         );
         let mut latest = BTreeMap::new();

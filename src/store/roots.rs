@@ -19,7 +19,7 @@ use super::finish::clip;
 use super::handle::Store;
 use super::sql::AnyText as Text;
 use super::sql::{Id, OPEN, Sql, StoredTime, id_marks};
-use crate::job::{MaybeTarget, On, State, family};
+use crate::job::{MaybeTarget, On, State};
 
 /// Roots looked at in one transaction.
 const BATCH: usize = 32;
@@ -98,11 +98,9 @@ impl Store {
                 return Ok(id);
             }
             let child = NewJob { root_id: Some(root), occurrence_key: Some(key.clone()), ..job.clone() };
-            let id = tx.insert_with_dependents(&child, declared)?;
+            let (id, made) = tx.insert_family(&child, declared)?;
             let count = Sql::new("UPDATE duly_job SET children = children + ? WHERE id = ?");
-            tx.execute(
-                &count.bind(i64::try_from(family(&job.name, declared).len()).unwrap_or(i64::MAX)).bind(root),
-            )?;
+            tx.execute(&count.bind(i64::try_from(made).unwrap_or(i64::MAX)).bind(root))?;
             Ok(id)
         })
     }

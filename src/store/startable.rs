@@ -56,14 +56,21 @@ impl Store {
         if limits.queue.is_some() || !self.is_server() {
             return Ok(None);
         }
-        let query = format!(
-            "SELECT id FROM duly_job WHERE state = 'pending' AND queue = ?{} \
-             ORDER BY priority_order, run_at, id LIMIT ?",
-            not_named(but)
-        );
-        let size = i64::try_from(self.crowd.window(request.limit)).unwrap_or(i64::MAX);
-        let sql = Sql::new(query).bind(request.queue).bind_all(but).bind(size);
-        let rows: Vec<Id> = self.latest_rows(&sql)?;
+        let size = self.crowd.window(request.limit);
+        let mut rows: Vec<Id> = Vec::new();
+        for (condition, values) in self.parts_of(request.queue, but) {
+            let query = format!(
+                "SELECT id FROM duly_job WHERE state = 'pending' AND queue = ?{condition}{} \
+                 ORDER BY priority_order, run_at, id LIMIT ?",
+                not_named(but)
+            );
+            let sql = Sql::new(query).bind(request.queue).bind_all(values).bind_all(but);
+            let rest = i64::try_from(size - rows.len()).unwrap_or(i64::MAX);
+            rows.extend(self.latest_rows::<Id>(&sql.bind(rest))?);
+            if rows.len() >= size {
+                break;
+            }
+        }
         let skipped = start(rows.len(), request.limit);
         Ok(Some(rows.into_iter().skip(skipped).take(request.limit).map(|row| row.id).collect()))
     }
@@ -90,14 +97,22 @@ impl Store {
         limits: Limits<'_>,
         but: &[String],
     ) -> Result<Vec<ClaimRow>, StoreError> {
-        let query = format!(
-            "SELECT {CLAIM_COLUMNS} FROM duly_job WHERE state = 'pending' AND queue = ?{} \
-             ORDER BY priority_order, run_at, id LIMIT ?{}",
-            not_named(but),
-            if limits.queue.is_some() { self.for_update() } else { self.skip_locked() }
-        );
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.rows(&Sql::new(query).bind(queue).bind_all(but).bind(limit))
+        let mut rows: Vec<ClaimRow> = Vec::new();
+        for (condition, values) in self.parts_of(queue, but) {
+            let query = format!(
+                "SELECT {CLAIM_COLUMNS} FROM duly_job WHERE state = 'pending' AND queue = ?{condition}{} \
+                 ORDER BY priority_order, run_at, id LIMIT ?{}",
+                not_named(but),
+                if limits.queue.is_some() { self.for_update() } else { self.skip_locked() }
+            );
+            let rest = i64::try_from(limit - rows.len()).unwrap_or(i64::MAX);
+            let sql = Sql::new(query).bind(queue).bind_all(values).bind_all(but);
+            rows.extend(self.rows::<ClaimRow>(&sql.bind(rest))?);
+            if rows.len() >= limit {
+                break;
+            }
+        }
+        Ok(rows)
     }
 }
 

@@ -13,7 +13,7 @@ use super::enqueue::micros;
 use super::error::StoreError;
 use super::handle::Store;
 use super::sql::AnyText as Text;
-use super::sql::{OPEN, Sql, StoredState, StoredTime};
+use super::sql::{OPEN, Sql, StoredState, StoredTime, marks_or_empty};
 use crate::job::health::{Depth, Expired, Failing, Stuck};
 use crate::job::{SILENT, State};
 
@@ -152,38 +152,59 @@ impl Store {
     }
 
     /// The names, with their queues, of the jobs that could have been started or taken in for the longest and were not, for
-    /// longer than a host may be silent. Looks at the oldest few hundred.
+    /// longer than a host may be silent. Looks at the oldest few hundred; where a pause holds some of them, also at the
+    /// others among the oldest thousands, so that these are not hidden.
     pub fn stuck(&mut self) -> Result<Vec<Stuck>, StoreError> {
-        let silent = SILENT.to_std().unwrap_or_default();
-        let mut stuck = Vec::new();
-        for (state, since) in
-            [(State::Pending, "run_at"), (State::New, "created_at"), (State::Delayed, "run_at")]
-        {
-            // New jobs mostly have no run_at, and are looked at in the order in which they are taken in.
-            let (condition, order) = match state {
-                State::New => ("", "run_at, id"),
-                _ => (" AND run_at < {}", "run_at, id"),
-            };
-            let condition = condition.replace("{}", self.now_plus());
-            let query = format!(
-                "SELECT name, queue, COUNT(*) AS jobs, MIN(since_at) AS since_at, MIN(id) AS first_id FROM \
-                 (SELECT id, name, queue, {since} AS since_at FROM duly_job WHERE state = '{state}'{condition} \
-                 ORDER BY {order} LIMIT {SAMPLE}) AS oldest GROUP BY name, queue ORDER BY 5"
-            );
-            let mut sql = Sql::new(query);
-            if state != State::New {
-                sql = sql.bind(-micros(silent));
+        let scopes: Vec<String> = self.pauses()?.into_iter().map(|pause| pause.scope).collect();
+        let mut stuck: Vec<Stuck> = Vec::new();
+        for state in [State::Pending, State::New, State::Delayed] {
+            let found = self.stuck_in(state, SAMPLE, &[])?;
+            let seen = found.iter().map(|stuck| stuck.jobs).sum::<u64>();
+            let mut all = found;
+            if !scopes.is_empty() && seen >= u64::from(SAMPLE) {
+                let others = self.stuck_in(state, SAMPLE * 40, &scopes)?;
+                all.retain(|known| !others.iter().any(|o| o.name == known.name && o.queue == known.queue));
+                all.extend(others);
             }
-            stuck.extend(self.rows::<StuckRow>(&sql)?.into_iter().map(|row| Stuck {
-                name: row.name,
-                queue: row.queue,
-                state,
-                jobs: count(row.jobs),
-                since: row.since_at,
-                id: row.first_id,
-            }));
+            stuck.extend(all);
         }
         Ok(stuck)
+    }
+
+    /// Of the first `sample` jobs, without those that the pauses of `scopes` hold.
+    fn stuck_in(&mut self, state: State, sample: u32, scopes: &[String]) -> Result<Vec<Stuck>, StoreError> {
+        // New jobs mostly have no run_at, and are looked at in the order in which they are taken in.
+        let since = if state == State::New { "created_at" } else { "run_at" };
+        let late = format!(" AND run_at < {}", self.now_plus());
+        let late = if state == State::New { "" } else { &late };
+        let scoped = |kind: &str| -> Vec<&str> {
+            scopes.iter().filter_map(|scope| scope.strip_prefix(kind)).collect()
+        };
+        let (names, queues) = (scoped("job:"), scoped("queue:"));
+        let but = format!(
+            "name NOT IN ({}) AND (queue IS NULL OR queue NOT IN ({}))",
+            marks_or_empty(names.len()),
+            marks_or_empty(queues.len())
+        );
+        let query = format!(
+            "SELECT name, queue, COUNT(*) AS jobs, MIN(since_at) AS since_at, MIN(id) AS first_id FROM \
+             (SELECT id, name, queue, {since} AS since_at FROM duly_job WHERE state = '{state}'{late} \
+             ORDER BY run_at, id LIMIT {sample}) AS oldest WHERE {but} GROUP BY name, queue ORDER BY 5"
+        );
+        let mut sql = Sql::once(query);
+        if state != State::New {
+            sql = sql.bind(-micros(SILENT.to_std().unwrap_or_default()));
+        }
+        let rows: Vec<StuckRow> = self.rows(&sql.bind_all(names).bind_all(queues))?;
+        let stuck = |row: StuckRow| Stuck {
+            name: row.name,
+            queue: row.queue,
+            state,
+            jobs: count(row.jobs),
+            since: row.since_at,
+            id: row.first_id,
+        };
+        Ok(rows.into_iter().map(stuck).collect())
     }
 
     /// Names whose jobs wait for another attempt, with the number of such jobs and when the first of them is due; of the 500
