@@ -102,6 +102,17 @@ fn let_claims_run_out(s: &Sandbox) {
 }
 
 on_every_database! {
+    /// Seen failing with both streams in one: a notice that came after the number was taken for it.
+    fn the_number_of_the_erp_is_on_standard_output_and_notices_are_kept_for_people(s: Sandbox) {
+        shop(&s);
+        s.file("erp", "#!/bin/sh\necho 'PHP Notice: before' >&2\necho ERP-7\necho 'PHP Notice: after' >&2\n");
+        insert(&s, [7]);
+        s.duly(["process-lost-orders"]).output();
+        assert_eq!(s.database().value("SELECT erp_order_id FROM duly_lost_order"), "ERP-7");
+        let answer = s.database().value("SELECT answer FROM duly_lost_order_attempt");
+        assert!(["before", "ERP-7", "after"].iter().all(|said| answer.contains(said)), "{answer}");
+    }
+
     fn three_hundred_orders_outlive_an_erp_that_is_down_and_ten_it_never_takes_are_given_up(s: Sandbox) {
         shop_with(&s, &JOBS.replace("max_failed: 3", "max_failed: 3\n  concurrency: 2"));
         insert(&s, 1..=300);

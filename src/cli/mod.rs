@@ -167,6 +167,9 @@ pub enum Command {
     /// Become a command that ends with the process that started it; Duly calls this itself
     #[command(hide = true)]
     Bound(BoundArgs),
+    /// Read standard input to its end and drop it; Duly calls this itself
+    #[command(hide = true)]
+    Drop,
 }
 
 /// What is paused or resumed.

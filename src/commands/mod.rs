@@ -10,6 +10,7 @@ mod completions;
 mod crontab;
 mod daemon;
 mod dependent;
+mod drop_input;
 mod enqueue;
 mod graph;
 mod jobs;
@@ -160,6 +161,7 @@ pub fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Bound(args) => bound::run(&args),
+        Command::Drop => drop_input::run(),
     }
 }
 

@@ -90,7 +90,6 @@ fn do_it(
     let mut shop = Shop {
         config,
         store,
-        folder: runner::state_folder(config)?,
         owner,
         host,
         job_id: config::calling_job().map(|(id, _)| id),

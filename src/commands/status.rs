@@ -91,6 +91,7 @@ fn look(config: &Config, store: &mut Store, max_wait: Duration) -> Result<Told> 
         ahead,
         limits: config.queue_limits.clone(),
         max_wait,
+        refused: crate::runner::refused(&folder),
         state_folder: state_dir::try_writing(&folder, config.runner.concurrency),
         has_cron: (!lines.is_empty()).then(|| process::is_running(&["cron", "crond", "fcron", "busybox"])),
         pauses: pauses.into_iter().map(Hold::from).collect(),

@@ -13,6 +13,9 @@ pub enum Error {
     /// The server is away or does not accept writes now: connect again, then find out what happened.
     #[error("{0}")]
     Away(String),
+    /// The server, its disk or a table has no room or cannot be written just now: the same may work later.
+    #[error("{0}")]
+    Full(String),
     /// A unique key is taken: an answer, not a fault.
     #[error("a unique key is taken: {0}")]
     Duplicate(String),
@@ -42,6 +45,10 @@ impl Error {
             }
             // Not ready; shutting down; killed; interrupted; gone; lost; too long idle.
             1047 | 1053 | 1927 | 1317 | 2006 | 2013 | 4031 => Self::Away(text.to_owned()),
+            // A full disk, an error of the storage engine, no memory, a full table, too many locks, an error of writing.
+            1021 | 1026 | 1028 | 1030 | 1037 | 1038 | 1041 | 1114 | 1206 | 1297 => {
+                Self::Full(with("the server has no room or cannot write now"))
+            }
             1820 | 1862 => Self::Other(with(
                 "the password of this user has expired; set a new one (ALTER USER … IDENTIFIED BY …) and put it in the URL",
             )),
@@ -69,6 +76,21 @@ impl Error {
             {
                 Self::Schema(lacks(&text))
             }
+            DieselError::DatabaseError(..) if text.contains("attempt to write a readonly database") => {
+                Self::Away(format!("the database takes no writes ({text})"))
+            }
+            DieselError::DatabaseError(..)
+                if [
+                    "database or disk is full",
+                    "disk I/O error",
+                    "out of memory",
+                    "unable to open database file",
+                ]
+                .iter()
+                .any(|known| text.contains(known)) =>
+            {
+                Self::Full(format!("the database's disk has no room or cannot be written now ({text})"))
+            }
             _ => Self::Other(text),
         }
     }
@@ -93,6 +115,9 @@ mod tests {
         let deadlock = "Got error 149 - 'Lock deadlock; Retry transaction' during COMMIT";
         assert!(matches!(Error::of_server(1180, deadlock), Error::Conflict(_)));
         assert!(matches!(Error::of_server(1180, "Got error 5 during COMMIT"), Error::Other(_)));
+        for number in [1021, 1030, 1114, 1026] {
+            assert!(matches!(Error::of_server(number, ""), Error::Full(_)), "{number}");
+        }
         assert!(matches!(Error::of_server(1062, ""), Error::Duplicate(_)));
         assert!(matches!(Error::of_server(1064, ""), Error::Other(_)));
         assert!(matches!(Error::of_server(1146, ""), Error::Schema(_)));

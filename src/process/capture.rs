@@ -1,13 +1,14 @@
-//! What a command prints: a file while it runs, and the head and tail of that file for the record.
+//! What a command prints, kept within bounds whatever it prints: head and tail in memory, for the record, and as much in a file,
+//! for whoever comes after a runner that died. A disk that is full costs the record nothing.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FallocateFlags, fallocate};
-
+use super::mirror::Mirror;
 use crate::job::escape;
+
+/// Bytes that may wait for whoever shows them before the command has to wait, too.
+const BEHIND: usize = 1 << 20;
 
 /// The head and tail of what was printed, as UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,141 +19,120 @@ pub struct Captured {
     pub missing: u64,
 }
 
-/// The output file of one execution; removed when dropped.
+/// What one execution has printed so far.
 #[derive(Debug)]
-pub struct OutputFile {
-    path: PathBuf,
-    file: File,
+pub struct Capture {
+    limit: u64,
+    kept: Mutex<Kept>,
 }
 
-impl OutputFile {
-    /// Creates the file, readable by its owner only; one that is there already, of a database that is no more, goes.
-    ///
-    /// # Errors
-    ///
-    /// When the folder cannot be written.
-    pub fn create(path: PathBuf) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create_new(true).mode(0o600);
-        let file = match options.open(&path) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(&path)?;
-                options.open(&path)
-            }
-            opened => opened,
-        }?;
-        Ok(Self { path, file })
+#[derive(Debug, Default)]
+struct Kept {
+    /// The first half of the limit at most, and of what came after it the last half.
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    total: u64,
+    mirror: Option<Mirror>,
+    /// What has not been shown yet, where somebody looks on.
+    unseen: Option<Vec<u8>>,
+}
+
+impl Capture {
+    /// Keeps about `limit` bytes, in memory alone.
+    #[must_use]
+    pub fn in_memory(limit: u64) -> Self {
+        Self { limit, kept: Mutex::default() }
     }
 
-    /// Takes its name away, so that nothing is left of it whatever becomes of this process.
-    pub fn unlink(&self) {
-        if let Err(err) = std::fs::remove_file(&self.path) {
-            log::debug!("cannot remove {}: {err}", self.path.display());
+    /// The same, and a copy in a file while it is there.
+    #[must_use]
+    pub fn mirrored(limit: u64, mirror: Mirror) -> Self {
+        Self { limit, kept: Mutex::new(Kept { mirror: Some(mirror), ..Kept::default() }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what was printed.
+    pub(super) fn append(&self, bytes: &[u8]) {
+        let mut kept = self.lock();
+        let kept = &mut *kept;
+        if let Some(mirror) = &mut kept.mirror {
+            mirror.append(bytes, self.limit);
+        }
+        if let Some(unseen) = &mut kept.unseen {
+            unseen.extend_from_slice(bytes);
+        }
+        kept.total += bytes.len() as u64;
+        let half = usize::try_from(self.limit / 2).unwrap_or(usize::MAX);
+        let (head, rest) = bytes.split_at(bytes.len().min(half.saturating_sub(kept.head.len())));
+        kept.head.extend_from_slice(head);
+        let rest = &rest[rest.len().saturating_sub(half)..];
+        let surplus = (kept.tail.len() + rest.len()).saturating_sub(half);
+        kept.tail.drain(..surplus);
+        kept.tail.extend(rest);
+    }
+
+    /// Adds a line that Duly has to say about it.
+    pub fn remark(&self, what: &str) {
+        let ends_a_line = matches!(self.lock().last(), None | Some(b'\n'));
+        self.append(format!("{}… {what} …\n", if ends_a_line { "" } else { "\n" }).as_bytes());
+    }
+
+    /// Head and tail of it; `None` where nothing was printed.
+    #[must_use]
+    pub fn captured(&self) -> Option<Captured> {
+        self.lock().captured(self.limit)
+    }
+
+    /// Keeps what is printed from now on for [`Self::unseen`]; the command waits where nobody asks for it.
+    pub fn show(&self) {
+        self.lock().unseen = Some(Vec::new());
+    }
+
+    /// What has been printed since it was last asked for.
+    #[must_use]
+    pub fn unseen(&self) -> Vec<u8> {
+        self.lock().unseen.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Nobody looks on any more.
+    pub fn hide(&self) {
+        self.lock().unseen = None;
+    }
+
+    /// Whether whoever shows it has enough to show for now.
+    pub(super) fn is_behind(&self) -> bool {
+        self.lock().unseen.as_ref().is_some_and(|unseen| unseen.len() >= BEHIND)
+    }
+
+    /// Bytes printed so far.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.lock().total
+    }
+}
+
+impl Kept {
+    fn last(&self) -> Option<u8> {
+        self.tail.back().or(self.head.last()).copied()
+    }
+
+    fn captured(&self, limit: u64) -> Option<Captured> {
+        let (first, second) = self.tail.as_slices();
+        let tail = [first, second].concat();
+        let missing = self.total - (self.head.len() + tail.len()) as u64;
+        match (self.total, missing) {
+            (0, _) => None,
+            (_, 0) => Some(fit(&[&self.head[..], &tail].concat(), &[], 0, limit)),
+            _ => Some(fit(&self.head, &tail, missing, limit)),
         }
     }
-
-    /// Another handle on it, for a child's standard output.
-    pub(super) fn handle(&self) -> io::Result<File> {
-        self.file.try_clone()
-    }
-
-    /// Reads at most about `limit` bytes: the first and the last half. `None` where nothing was printed.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn captured(&self, limit: u64) -> io::Result<Option<Captured>> {
-        read_ends(&self.file, limit)
-    }
-}
-
-impl Drop for OutputFile {
-    fn drop(&mut self) {
-        self.unlink();
-    }
-}
-
-/// Reads an output file that a command is writing.
-#[derive(Debug)]
-pub struct OutputReader {
-    file: File,
-}
-
-impl OutputReader {
-    /// Opens the file at `path`.
-    ///
-    /// # Errors
-    ///
-    /// When it is not there, for one: nothing runs yet, or no more.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: File::open(path)? })
-    }
-
-    /// What was printed from byte `from` on, for showing it as it comes.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read.
-    pub fn bytes_from(&mut self, from: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.file.seek(SeekFrom::Start(from))?;
-        (&self.file).take(1 << 20).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
-}
-
-/// Gives the disk or memory back that the middle of a long output takes.
-pub fn punch_out_middle(path: &Path, limit: u64) {
-    let punched = OpenOptions::new().write(true).open(path).and_then(|file| {
-        let length = file.metadata()?.len();
-        let (from, to) = (limit.next_multiple_of(4096), length.saturating_sub(limit) / 4096 * 4096);
-        if to <= from.saturating_mul(4) {
-            return Ok(());
-        }
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(fallocate(&file, flags, from, to - from)?)
-    });
-    if let Err(err) = punched {
-        log::debug!("cannot shorten {}: {err}", path.display());
-    }
-}
-
-/// Head and tail of the output file of a runner that died.
-#[must_use]
-pub fn salvage(path: &Path, limit: u64) -> Option<Captured> {
-    let file = File::open(path).ok()?;
-    read_ends(&file, limit).ok()?
-}
-
-fn read_ends(file: &File, limit: u64) -> io::Result<Option<Captured>> {
-    let length = file.metadata()?.len();
-    if length == 0 {
-        return Ok(None);
-    }
-    if length <= limit {
-        return Ok(Some(fit(&read_at(file, 0, length)?, &[], 0, limit)));
-    }
-    let half = limit / 2;
-    let head = read_at(file, 0, half)?;
-    let tail = read_at(file, length - half, half)?;
-    Ok(Some(fit(&head, &tail, length - 2 * half, limit)))
-}
-
-fn read_at(file: &File, from: u64, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], from + filled as u64)? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
 }
 
 /// Escaping can make bytes four times as long: cut again, so that the stored text stays near the limit.
-fn fit(head: &[u8], tail: &[u8], between: u64, limit: u64) -> Captured {
+pub(super) fn fit(head: &[u8], tail: &[u8], between: u64, limit: u64) -> Captured {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (start, end) = (escape(head), escape(tail));
     let mut missing = between;
@@ -181,12 +161,11 @@ fn floor_boundary(text: &str, at: usize) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::io::Write;
 
     fn captured(bytes: &[u8], limit: u64) -> Option<Captured> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
-        read_ends(&file, limit).unwrap()
+        let capture = Capture::in_memory(limit);
+        bytes.chunks(777).for_each(|chunk| capture.append(chunk));
+        capture.captured()
     }
 
     #[test]
@@ -203,6 +182,15 @@ mod tests {
         assert!(kept.text.starts_with("line 0\nline 1\n") && kept.text.ends_with("line 9999\n"));
         assert_eq!(kept.missing, long.len() as u64 - 2048);
         assert!(kept.text.contains(&format!("… {} bytes left out …", kept.missing)));
+    }
+
+    #[test]
+    fn who_looks_on_gets_all_of_it() {
+        let capture = Capture::in_memory(64);
+        capture.show();
+        (0..100).for_each(|_| capture.append(b"0123456789"));
+        assert_eq!(capture.unseen(), b"0123456789".repeat(100));
+        assert_eq!(capture.unseen(), b"");
     }
 
     proptest! {

@@ -1,21 +1,21 @@
-//! Executing one command: started in its own group, limited in time, stoppable, its output in a file.
+//! Executing one command: started in its own group, limited in time, stoppable, what it prints taken in.
 //!
 //! Two steps, so that the caller can note down what runs before it waits for it: [`start`], then
 //! [`Running::wait`]. Waiting ends with the leader of the group, whatever its grandchildren hold open.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
 
-use super::capture::OutputFile;
 use super::clock::since_boot;
 use super::command::CommandLine;
+use super::pipe::{Pipes, Printed};
 use super::signals::is_told_to_stop;
 use super::stop::{StopReason, Switch, has_others, signal_group};
 use crate::job::{Outcome, SIGNALLED};
@@ -26,6 +26,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often a group that was told to stop is looked at.
 const GROUP_POLL: Duration = Duration::from_millis(50);
 
+/// How long what a command has started may outlast it before it counts as left in the background.
+const AFTERMATH: Duration = Duration::from_millis(100);
 /// How long the end of a command by a signal of those that stop a session or a machine may be ahead of this process's own.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -34,7 +36,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 pub enum StartError {
     /// The command cannot be started; the attempt is over.
     Command(String),
-    /// The output file cannot be created: nothing is wrong with the job.
+    /// What it takes to watch a command cannot be had: nothing is wrong with the job.
     Output(io::Error),
 }
 
@@ -56,24 +58,26 @@ pub struct Running {
     began: Instant,
     /// When it was started, since boot.
     pub began_since_boot: Duration,
-    /// Where its output goes.
-    pub output: OutputFile,
+    pipes: RefCell<Pipes>,
+    has_left: Cell<bool>,
 }
 
-/// Starts `command` with its standard output and error going to a new file at `output`, in order.
+/// Starts `command`, what it prints going to `printed`.
 ///
 /// # Errors
 ///
 /// [`StartError`]; then nothing runs.
-pub fn start(command: &CommandLine, output: PathBuf) -> Result<Running, StartError> {
-    let output = OutputFile::create(output).map_err(StartError::Output)?;
+pub fn start(command: &CommandLine, printed: Printed) -> Result<Running, StartError> {
     let expression = command.expression().map_err(StartError::Command)?;
-    let file = output.handle().map_err(StartError::Output)?;
+    let (pipes, ends) = Pipes::new(printed).map_err(|err| StartError::Output(err.into()))?;
+    let expression = match ends.errors {
+        None => expression.stderr_to_stdout(),
+        Some(errors) => expression.stderr_file(errors),
+    };
     keep_to_ourselves();
     let (began, began_since_boot) = (Instant::now(), since_boot());
     let handle = expression
-        .stderr_to_stdout()
-        .stdout_file(file)
+        .stdout_file(ends.output)
         .start()
         .map_err(|err| StartError::Command(explain(&err, &command.argv[0])))?;
     let leader = handle.pids().first().and_then(|pid| Pid::from_raw(i32::try_from(*pid).ok()?));
@@ -84,7 +88,15 @@ pub fn start(command: &CommandLine, output: PathBuf) -> Result<Running, StartErr
             pidfd.inspect_err(|_| signal_group(leader, Signal::KILL)).map(|pidfd| (leader, pidfd))
         });
     let (leader, pidfd) = started?;
-    Ok(Running { handle, leader, pidfd, began, began_since_boot, output })
+    Ok(Running {
+        handle,
+        leader,
+        pidfd,
+        began,
+        began_since_boot,
+        pipes: RefCell::new(pipes),
+        has_left: Cell::new(false),
+    })
 }
 
 /// Lets commands inherit nothing but their standard streams: the client library's sockets to the database would be theirs as
@@ -122,6 +134,7 @@ impl Running {
     /// When the kernel refuses to wait.
     pub fn wait(&self, switch: &Switch, timeout: Option<Duration>, grace: Duration) -> io::Result<End> {
         // Nothing may be left that nobody waits for.
+        let _guard = KilledByPanic(self.leader);
         self.wait_or_stop(switch, timeout, grace).inspect_err(|_| signal_group(self.leader, Signal::KILL))
     }
 
@@ -140,7 +153,9 @@ impl Running {
         if let Some(stop) = &stopped {
             self.stop(stop, switch, grace)?;
         }
+        self.pipes.borrow_mut().take_in_rest();
         let status = self.reap()?;
+        self.wait_for_what_is_left()?;
         // A command that was told to stop may exit with 0 in the midst of its work: why it was told so is how it ended.
         Ok(match stopped {
             Some(Stop::TimedOut) => End::Outcome(Outcome::TimedOut),
@@ -214,25 +229,82 @@ impl Running {
         }
     }
 
-    /// Waits until the leader has ended or something happens to the switch, at most `limit`.
+    /// Waits until the leader has ended or something happens to the switch, or something was printed, which is taken in; at most
+    /// `limit`.
     fn has_ended(&self, switch: Option<&Switch>, limit: Option<Duration>) -> io::Result<bool> {
+        let mut pipes = self.pipes.borrow_mut();
+        let held_up = pipes.are_held_up();
+        let limit = held_up.map_or(limit, |held_up| Some(limit.unwrap_or(held_up).min(held_up)));
         let mut watched = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
         watched.extend(switch.map(|switch| PollFd::new(switch, PollFlags::IN)));
+        if held_up.is_none() {
+            watched.extend(pipes.ends().map(|end| PollFd::new(end, PollFlags::IN)));
+        }
         let limit = limit.map(|limit| Timespec {
             tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: limit.subsec_nanos().into(),
         });
         match poll(&mut watched, limit.as_ref()) {
-            Ok(_) => Ok(!watched[0].revents().is_empty()),
+            Ok(_) => {
+                let has_ended = !watched[0].revents().is_empty();
+                if held_up.is_none() {
+                    pipes.take_in();
+                }
+                Ok(has_ended)
+            }
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(err) => Err(err.into()),
         }
+    }
+
+    /// What ends with the command may end a moment after it, and print meanwhile: `tee` behind `> >(tee log)`, say. What is
+    /// still there then was left in the background, and is let alone.
+    fn wait_for_what_is_left(&self) -> io::Result<()> {
+        let until = Instant::now() + AFTERMATH;
+        let mut pipes = self.pipes.borrow_mut();
+        while !pipes.are_closed() || has_members(self.leader) && has_others(self.leader) {
+            let left = until.saturating_duration_since(Instant::now()).min(AFTERMATH / 5);
+            if left.is_zero() {
+                self.has_left.set(true);
+                return pipes.hand_over();
+            }
+            let mut watched: Vec<_> = pipes.ends().map(|end| PollFd::new(end, PollFlags::IN)).collect();
+            let limit = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+            match poll(&mut watched, Some(&limit)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => pipes.take_in(),
+                Err(err) => return Err(err.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something of it was still there when it had ended: in its group, or holding its output.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.has_left.get()
     }
 
     fn reap(&self) -> io::Result<ExitStatus> {
         // The kernel has said that it ended: this does not block.
         Ok(self.handle.wait()?.status)
     }
+}
+
+/// A command is not left to itself where the thread that waits for it fails.
+struct KilledByPanic(Pid);
+
+impl Drop for KilledByPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            signal_group(self.0, Signal::KILL);
+        }
+    }
+}
+
+/// Whether a group may have members, asked of the kernel: those that have ended and that nobody has reaped count. Its leader has
+/// been reaped; the id of a group that has any is given to no other.
+fn has_members(group: Pid) -> bool {
+    rustix::process::test_kill_process_group(group).is_ok()
 }
 
 enum Stop {

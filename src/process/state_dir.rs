@@ -22,6 +22,24 @@ pub fn prepare(state_dir: &Path, database: &str) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
+/// Makes the folder that [`prepare`] gave again, should somebody have removed it meanwhile.
+///
+/// # Errors
+///
+/// As [`prepare`]; where it is still there, that is one look at it.
+pub fn ensure(folder: &Path) -> std::io::Result<()> {
+    if require_own(folder).is_ok() {
+        return Ok(());
+    }
+    let state_dir = folder.parent().unwrap_or(Path::new("/"));
+    create(state_dir)
+        .and_then(|()| require_own(state_dir))
+        .and_then(|()| require_safe_way(state_dir))
+        .and_then(|()| create(folder))
+        .and_then(|()| require_own(folder))
+        .map_err(std::io::Error::other)
+}
+
 /// Where [`prepare`] puts that folder.
 #[must_use]
 pub fn locate(state_dir: &Path, database: &str) -> PathBuf {

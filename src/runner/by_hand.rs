@@ -16,15 +16,17 @@ use super::worker::{Bench, Ended, Report};
 use super::{Identity, kept};
 use crate::config::Config;
 use crate::job::{Outcome, State, Verdict};
-use crate::process::capture::OutputReader;
 use crate::process::clock::since_boot;
-use crate::process::ledger::{Ledger, output_path};
+use crate::process::ledger::Ledger;
 use crate::process::signals::{Patience, on_stop_signal};
 use crate::process::stop::StopReason;
 use crate::store::{ClaimRequest, Claimed, Finished, Limits, NewJob, Store, StoreError};
 
 /// How often output is looked for.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// The same while there is much of it.
+const SOON: Duration = Duration::from_millis(5);
 
 /// How a job that was run by hand ended.
 #[derive(Debug)]
@@ -67,8 +69,9 @@ pub fn run(
     super::rescue::tidy_up(&mut store, config, &folder)?;
     let asked = since_boot();
     let claimed = claim(&mut store, config, job, &me, is_forced)?;
-    let (id, path) = (claimed.id, output_path(&folder, claimed.id, claimed.fence));
+    let id = claimed.id;
     let held = under_way.add(claimed, None, asked, lease).context("cannot make a stop switch")?;
+    held.show();
 
     let (told, signals) = channel();
     let (switch, mut patience) = (Arc::clone(&held), Patience::default());
@@ -80,16 +83,17 @@ pub fn run(
     let heartbeat = Arc::new(Heartbeat::new(&bench, Arc::clone(&under_way)));
     let (alive, until) = channel();
     let beating = Arc::clone(&heartbeat);
-    let heart = std::thread::spawn(move || beating.run(&until));
+    let heart = std::thread::spawn(move || beating.run_guarded(&until));
     let (sender, reports) = channel();
     let (worker_bench, worker_held) = (Arc::clone(&bench), Arc::clone(&held));
     let worker = std::thread::spawn(move || sender.send(worker_bench.execute(&worker_held, 0)).is_ok());
 
-    let mut shown = 0;
+    let mut is_shown = false;
     let report = loop {
-        let report = reports.recv_timeout(LOOK);
+        // Whoever prints much has to wait while it is shown.
+        let report = reports.recv_timeout(if is_shown { SOON } else { LOOK });
         heartbeat.stand_in(&mut store);
-        pass_on(&path, &mut shown, show)?;
+        is_shown = pass_on(&held, show);
         match report {
             Ok(report) => break report,
             Err(RecvTimeoutError::Timeout) => {}
@@ -174,18 +178,13 @@ fn record(store: &mut Store, held: &Held, ended: &Ended, bench: &Bench, me: &Ide
     }
 }
 
-/// Shows what has been printed since the last look.
-fn pass_on(path: &std::path::Path, shown: &mut u64, show: &mut dyn Write) -> Result<()> {
-    let Ok(mut reader) = OutputReader::open(path) else { return Ok(()) };
-    loop {
-        let bytes = reader.bytes_from(*shown).context("cannot read the output")?;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        *shown += bytes.len() as u64;
-        // Whoever reads may go away; the job goes on.
-        if show.write_all(&bytes).and_then(|()| show.flush()).is_err() {
-            return Ok(());
-        }
+/// Shows what has been printed since the last look; whether that was anything.
+fn pass_on(held: &Held, show: &mut dyn Write) -> bool {
+    let Some(printed) = held.printed() else { return false };
+    let bytes = printed.unseen();
+    // Whoever reads may go away; the job goes on.
+    if show.write_all(&bytes).and_then(|()| show.flush()).is_err() {
+        printed.hide();
     }
+    !bytes.is_empty()
 }

@@ -3,13 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::drain::{Drain, Event};
-use super::worker::Report;
-use crate::job::{is_hook, parse_params};
+use super::worker::{Ended, Report};
+use crate::job::{Outcome, is_hook, parse_params};
 use crate::process::clock::since_boot;
+use crate::process::state_dir::ensure;
 use crate::store::{ClaimRequest, Claimed, Limits, StoreError};
+
+/// Whether it has nothing to do with the row that was asked for.
+const fn is_passing(err: &StoreError) -> bool {
+    matches!(err, StoreError::Away(_) | StoreError::Conflict(_) | StoreError::Full(_))
+}
 
 impl Drain {
     /// Claims for the slots that are free, and ahead of the workers where jobs are short.
@@ -21,7 +27,12 @@ impl Drain {
         if queued > ahead / 2 || (queued > 0 && ahead == 0) || active + queued >= most + ahead {
             return Ok(());
         }
-        let slots = self.slots.take(most).context("cannot take a slot of this host")?;
+        // Whoever has removed the folder has not stopped what runs.
+        ensure(&self.tick.folder)
+            .and_then(|()| self.slots.take(most))
+            .map(drop)
+            .context("cannot take a slot of this host")?;
+        let slots = self.slots.held();
         let ahead = if slots == 0 { 0 } else { self.pace.ahead(slots) };
         let mut wanted = (slots + ahead).saturating_sub(active + queued);
         if let Some(limit) = self.tick.options.limit {
@@ -70,15 +81,16 @@ impl Drain {
             };
             self.tick.complain(claims.undeclared);
             got += claims.jobs.len();
-            let mut jobs = claims.jobs.into_iter();
-            while let Some(job) = jobs.next() {
-                let claim = (job.id, job.fence);
-                if let Err(err) = self.begin(job, asked) {
-                    let rest: Vec<(i64, i64)> =
-                        std::iter::once(claim).chain(jobs.map(|job| (job.id, job.fence))).collect();
-                    self.tick.store.hand_back(&me.owner, &rest).context("cannot hand jobs back")?;
-                    return Err(err);
-                }
+            if let Some((id, fence)) = self.take_note(&claims.jobs) {
+                self.may_claim = false;
+                self.trouble = self.trouble.take().or_else(|| Some(anyhow!(
+                    "the database gave job {id} out twice under fence {fence}: what answers there keeps no claims; look for a \
+                     trigger on duly_job, or a proxy that answers what reads from another server"
+                )));
+                return Ok(got);
+            }
+            for job in claims.jobs {
+                self.begin(job, asked)?;
             }
         }
         Ok(got)
@@ -119,21 +131,49 @@ impl Drain {
         Ok(found)
     }
 
+    /// Remembers what was claimed; returns what this runner had claimed before, which cannot be.
+    fn take_note(&mut self, jobs: &[Claimed]) -> Option<(i64, i64)> {
+        let claims: Vec<(i64, i64)> = jobs.iter().map(|job| (job.id, job.fence)).collect();
+        let again = claims.iter().find(|claim| self.claimed.contains(claim)).copied();
+        self.claimed = claims;
+        again
+    }
+
     fn begin(&mut self, job: Claimed, asked: Duration) -> Result<()> {
         let lease = self.tick.config.runner.lease;
-        let input = if is_hook(&job.name) { self.told_to_hook(&job)? } else { None };
+        let input = if is_hook(&job.name) { self.told_to_hook(&job) } else { Ok(None) };
+        let (input, trouble) = match input {
+            Ok(input) => (input, None),
+            Err(err) => (None, Some(err)),
+        };
         let held = self.under_way.add(job, input, asked, lease).context("cannot make a stop switch")?;
         self.started += 1;
-        self.queue.push(held);
+        match trouble {
+            None => self.queue.push(held),
+            // What it is to be told may be had later, unless it is the row itself that cannot be read.
+            Some(err) if is_passing(&err) => {
+                self.hand_back.push(held);
+                self.set_back(anyhow!(err).context("cannot read the job of a hook"));
+            }
+            Some(err) => {
+                let why = format!("the job that it is about cannot be read: {err}");
+                self.results.push((held, Box::new(Ended::without_process(Outcome::NotStarted(why)))));
+            }
+        }
         Ok(())
     }
 
     /// The job that a hook is about, as JSON.
-    fn told_to_hook(&mut self, hook: &Claimed) -> Result<Option<String>> {
+    fn told_to_hook(&mut self, hook: &Claimed) -> Result<Option<String>, StoreError> {
         let id = parse_params(&hook.params).ok().and_then(|params| params.first()?.parse().ok());
         let Some(id) = id else { return Ok(None) };
-        let job = self.tick.store.job(id).context("cannot read the job of a hook")?;
-        Ok(job.map(|job| format!("{}\n", job.to_json())))
+        let job = match self.tick.store.job(id) {
+            Err(err) if is_passing(&err) => {
+                self.patiently("reading the job of a hook", &err, |store| store.job(id))
+            }
+            done => done,
+        };
+        Ok(job?.map(|job| format!("{}\n", job.to_json())))
     }
 
     fn start_workers(&mut self) -> Result<()> {

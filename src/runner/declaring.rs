@@ -3,12 +3,17 @@
 //! A job whose name nobody declares any more is given up, so that it holds no place and no unique name for ever. One that another
 //! host declares, though that has vanished as well, goes by its row, unless it may be begun once only.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use chrono::{DateTime, Utc};
 
 use crate::config::Config;
-use crate::job::{Host, Outcome, State, Tried, Verdict, verdict};
+use crate::job::{Host, Outcome, State, Tried, Verdict, is_hook, verdict};
 use crate::store::{Expired, Store, StoreError};
+
+/// How often a hook is begun again whose runner vanished.
+const TELL_AGAIN: u32 = 2;
 
 /// Who declares what was orphaned.
 pub(super) struct Declaring<'a> {
@@ -33,6 +38,10 @@ impl<'a> Declaring<'a> {
         let definition = self.config.definition(&job.name);
         if definition.is_none() && !self.is_begun_again_elsewhere(&job.name)? {
             return Some(Verdict::End(State::Stale));
+        }
+        // Whom it was to tell may have been told nothing; twice is better.
+        if is_hook(&job.name) && job.orphaned < TELL_AGAIN {
+            return Some(Verdict::Retry(Duration::ZERO));
         }
         let tried = Tried {
             id: job.id,

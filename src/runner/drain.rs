@@ -18,6 +18,8 @@ use super::heartbeat::Heartbeat;
 use super::listers::{Listed, Listers};
 use super::pace::Pace;
 use super::queue::Queue;
+use super::recording::Stalled;
+use super::setback::Setback;
 use super::steady::Steady;
 use super::under_way::{Held, UnderWay};
 use super::worker::{Bench, Ended, Report};
@@ -61,6 +63,10 @@ pub(super) struct Drain {
     pub(super) sender: Sender<Event>,
     /// Results not yet written.
     pub(super) results: Vec<(Arc<Held>, Box<Ended>)>,
+    /// Results that the database would not take, to be tried again.
+    pub(super) stalled: Vec<Stalled>,
+    /// How many of them were put aside.
+    pub(super) put_aside: u64,
     pub(super) hand_back: Vec<Arc<Held>>,
     pub(super) listers: Arc<Listers>,
     /// Lists that have come and of which nothing has been made.
@@ -68,12 +74,18 @@ pub(super) struct Drain {
     /// Claims that this runner has given up, job and fence.
     pub(super) lost: HashSet<(i64, i64)>,
     pub(super) started: u64,
+    /// What the latest claim brought.
+    pub(super) claimed: Vec<(i64, i64)>,
     pub(super) pace: Pace,
     /// Whether there may be something to claim.
     pub(super) may_claim: bool,
     pub(super) report: TickReport,
     /// Why this runner cannot go on, once it can't.
     pub(super) trouble: Option<anyhow::Error>,
+    /// What the database would not do, and is asked for again.
+    pub(super) setback: Option<Setback>,
+    /// Since when the database has been away.
+    pub(super) away_since: Option<Instant>,
     pub(super) asked_to_stop_at: Option<Instant>,
     steady: Steady,
 }
@@ -83,25 +95,12 @@ impl Drain {
     pub(super) fn run(tick: Tick) -> Result<TickReport> {
         let concurrency = tick.config.runner.concurrency;
         let mut slots = Slots::new(&tick.folder, concurrency);
-        let cannot = |folder: &Path| {
-            format!(
-                "cannot write in the state folder `{}` (make room, or set runner.state_dir)",
-                folder.display()
-            )
-        };
         // Who only asks for targets needs no slot.
         if slots.take(1).with_context(|| cannot(&tick.folder))? == 0 && tick.to_ask.is_empty() {
             log::info!("all {concurrency} slots of this host are taken");
             return Ok(TickReport::default());
         }
-        let ledger = Ledger::create(&tick.folder, &tick.me.owner, concurrency)
-            .with_context(|| cannot(&tick.folder))?;
-        let bench = Arc::new(Bench {
-            config: Arc::clone(&tick.config),
-            folder: tick.folder.clone(),
-            owner: tick.me.owner.clone(),
-            ledger,
-        });
+        let bench = bench(&tick)?;
         let (sender, events) = channel();
         let under_way = Arc::clone(&tick.under_way);
         let listers = Arc::new(Listers::default());
@@ -128,15 +127,20 @@ impl Drain {
             events,
             sender,
             results: Vec::new(),
+            stalled: Vec::new(),
+            put_aside: 0,
             hand_back: Vec::new(),
             listers,
             listed: Vec::new(),
             lost: HashSet::new(),
             started: 0,
+            claimed: Vec::new(),
             pace: Pace::default(),
             may_claim: true,
             report: TickReport::default(),
             trouble: None,
+            setback: None,
+            away_since: None,
             asked_to_stop_at: None,
             steady: Steady::default(),
         };
@@ -158,7 +162,8 @@ impl Drain {
 
     /// What the tick ends with.
     fn answer(self) -> Result<TickReport> {
-        match self.trouble {
+        let aside = (self.put_aside > 0).then(|| anyhow!("results that were put aside: {}", self.put_aside));
+        match self.trouble.or(self.setback.map(|setback| setback.why)).or(aside) {
             Some(trouble) if self.report.signal.is_none() => Err(trouble),
             Some(trouble) => {
                 log::error!("{trouble:#}");
@@ -184,7 +189,7 @@ impl Drain {
         let heartbeat = Arc::clone(&self.heartbeat);
         std::thread::Builder::new()
             .name("heartbeat".to_owned())
-            .spawn(move || heartbeat.run(&until))
+            .spawn(move || heartbeat.run_guarded(&until))
             .context("cannot start a thread")
     }
 
@@ -192,16 +197,17 @@ impl Drain {
         let mut duty_at = Instant::now() + DUTY;
         loop {
             self.ask_listers();
-            if self.may_claim
-                && !self.is_stopping()
-                && let Err(err) = self.claim()
-            {
-                self.give_up(err);
+            if self.may_claim && !self.is_stopping() && !self.is_set_back() {
+                match self.claim() {
+                    Ok(()) => self.get_over(),
+                    Err(err) => self.set_back(err),
+                }
             }
             if self.under_way.len() == 0
                 && self.results.is_empty()
+                && self.stalled.is_empty()
                 && self.has_asked_all()
-                && (!self.may_claim || self.is_stopping())
+                && (!self.may_claim || self.is_stopping() || self.setback.is_some())
             {
                 return;
             }
@@ -209,8 +215,10 @@ impl Drain {
             self.write_results();
             self.make_listed();
             if duty_at <= Instant::now() {
-                if let Err(err) = self.duties() {
-                    self.give_up(err);
+                match self.duties() {
+                    Ok(()) if !self.may_claim => self.get_over(),
+                    Ok(()) => {}
+                    Err(err) => self.set_back(err),
                 }
                 duty_at = Instant::now() + DUTY;
             }
@@ -279,16 +287,6 @@ impl Drain {
         self.may_claim = true;
     }
 
-    /// Stops everything: this runner cannot work any more.
-    pub(super) fn give_up(&mut self, why: anyhow::Error) {
-        self.hand_back.extend(self.queue.take_back(Duration::ZERO));
-        self.under_way.stop_all(StopReason::Interrupted, false);
-        self.listers.stop_all(false);
-        if self.trouble.is_none() {
-            self.trouble = Some(why);
-        }
-    }
-
     /// Once a second: what else has become startable, and what has waited too long for a worker.
     fn duties(&mut self) -> Result<()> {
         let waited = self.queue.take_back(UNBEGUN);
@@ -343,4 +341,20 @@ impl Drain {
             self.tick.config.database
         ));
     }
+}
+
+/// What workers need, with a ledger that this runner is known by.
+fn bench(tick: &Tick) -> Result<Arc<Bench>> {
+    let ledger = Ledger::create(&tick.folder, &tick.me.owner, tick.config.runner.concurrency)
+        .with_context(|| cannot(&tick.folder))?;
+    Ok(Arc::new(Bench {
+        config: Arc::clone(&tick.config),
+        folder: tick.folder.clone(),
+        owner: tick.me.owner.clone(),
+        ledger,
+    }))
+}
+
+fn cannot(folder: &Path) -> String {
+    format!("cannot write in the state folder `{}` (make room, or set runner.state_dir)", folder.display())
 }

@@ -110,7 +110,10 @@ impl Tick {
             let look =
                 schedule::Look { config: &config, now: probe.now, is_beginning, distance: self.distance };
             let made = schedule::make_due(&mut self.store, &look, &mut self.to_ask);
-            has_made = self.note(made).unwrap_or(false);
+            if let Some((made, failed)) = self.note(made) {
+                has_made = made;
+                self.note(failed);
+            }
             is_startable |= has_made;
         }
         if probe.has_marked {
@@ -293,6 +296,14 @@ impl Tick {
                 None
             }
         }
+    }
+
+    /// Whether a step failed since the connection has gone: on another one it may do well.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let is_away = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_away)
+        };
+        self.trouble.as_ref().is_some_and(|trouble| trouble.chain().any(is_away))
     }
 
     /// Says once per tick that jobs of a name are left alone.

@@ -5,7 +5,7 @@
 //! execution whose lease is not renewed stops by itself (see [`crate::process::stop::Switch`]).
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 use super::under_way::{Held, UnderWay, trusted_until};
 use super::worker::{Bench, stored};
 use crate::config::Config;
-use crate::process::capture::{punch_out_middle, salvage};
 use crate::process::clock::since_boot;
-use crate::process::ledger::output_path;
 use crate::process::stop::StopReason;
 use crate::store::{Store, StoreError};
 
@@ -29,6 +27,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often output is copied while it grows.
 const COPY: Duration = Duration::from_secs(2);
 
+/// Bytes that are copied so often: a copy replaces the one before, and the server writes all of it anew. More wait in proportion.
+const OFTEN: u64 = 128 << 10;
+
 /// How long no connection is asked for once there was none.
 const RECONNECT: Duration = Duration::from_secs(5);
 
@@ -36,7 +37,6 @@ const RECONNECT: Duration = Duration::from_secs(5);
 pub(super) struct Heartbeat {
     config: Arc<Config>,
     owner: String,
-    folder: PathBuf,
     under_way: Arc<UnderWay>,
     progress: Mutex<Progress>,
     /// Whether the thread that claims is to do it.
@@ -48,8 +48,23 @@ struct Progress {
     renewed_at: Option<Instant>,
     looked_at: Option<Instant>,
     copied_at: Option<Instant>,
-    /// Bytes of output copied so far, per job and fence.
-    copied: HashMap<(i64, i64), u64>,
+    copied: HashMap<(i64, i64), Copy>,
+}
+
+/// The latest copy of an output.
+struct Copy {
+    at: Instant,
+    /// Bytes that had been printed by then.
+    printed: u64,
+    /// Bytes that it took.
+    size: u64,
+}
+
+impl Copy {
+    fn is_due_again(&self, printed: u64) -> bool {
+        let factor = u32::try_from(self.size / OFTEN).unwrap_or(u32::MAX);
+        printed != self.printed && self.at.elapsed() >= COPY.saturating_mul(factor)
+    }
 }
 
 fn is_over(at: Option<Instant>, interval: Duration) -> bool {
@@ -63,15 +78,21 @@ impl Heartbeat {
         Self {
             config: Arc::clone(&bench.config),
             owner: bench.owner.clone(),
-            folder: bench.folder.clone(),
             under_way,
             progress: Mutex::new(progress),
             is_without_connection: AtomicBool::new(false),
         }
     }
 
+    /// As [`Self::run`]; should that fail, the thread that claims does its work.
+    pub(super) fn run_guarded(&self, until: &Receiver<()>) {
+        if catch_unwind(AssertUnwindSafe(|| self.run(until))).is_err() {
+            self.is_without_connection.store(true, Ordering::Release);
+        }
+    }
+
     /// Works until the sender of `until` is dropped.
-    pub(super) fn run(&self, until: &Receiver<()>) {
+    fn run(&self, until: &Receiver<()>) {
         let interval = Duration::from_millis(250).min(self.config.runner.lease / 12);
         let (mut own, mut refused_at, mut is_told) = (None, None, false);
         loop {
@@ -125,12 +146,31 @@ impl Heartbeat {
     }
 
     fn beat(&self, store: &mut Store) -> Result<(), StoreError> {
-        let lease = self.config.runner.lease;
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        self.renew_and_look(store, &mut progress)?;
+        if !is_over(progress.copied_at, COPY) {
+            return Ok(());
+        }
+        progress.copied_at = Some(Instant::now());
+        progress.copied.retain(|(id, fence), _| self.under_way.has(*id, *fence));
         let all = self.under_way.all();
-        let old: Vec<&Arc<Held>> = all.iter().filter(|held| held.claimed_at.elapsed() >= YOUNG).collect();
-        let ids: Vec<i64> = all.iter().map(|held| held.job.id).collect();
+        for held in all.iter().filter(|held| held.claimed_at.elapsed() >= YOUNG) {
+            self.copy_output(store, held, &mut progress.copied)?;
+            // A slow line takes long over much output: no lease waits for all of it.
+            self.renew_and_look(store, &mut progress)?;
+        }
+        Ok(())
+    }
+
+    /// Renews the leases and passes cancellations on, where it is time for that.
+    fn renew_and_look(&self, store: &mut Store, progress: &mut Progress) -> Result<(), StoreError> {
+        let lease = self.config.runner.lease;
         if is_over(progress.renewed_at, lease / 3) {
+            let all = self.under_way.all();
+            if all.is_empty() {
+                return Ok(());
+            }
+            let ids: Vec<i64> = all.iter().map(|held| held.job.id).collect();
             let asked = since_boot();
             store.renew(&self.owner, &ids, lease)?;
             progress.renewed_at = Some(Instant::now());
@@ -138,13 +178,9 @@ impl Heartbeat {
             self.look(store, &all, Some(trusted_until(asked, lease)))?;
         } else if is_over(progress.looked_at, LOOK) {
             progress.looked_at = Some(Instant::now());
-            self.look(store, &all, None)?;
-        }
-        if is_over(progress.copied_at, COPY) {
-            progress.copied_at = Some(Instant::now());
-            progress.copied.retain(|(id, fence), _| self.under_way.has(*id, *fence));
-            for held in old {
-                self.copy_output(store, held, &mut progress.copied)?;
+            let all = self.under_way.all();
+            if !all.is_empty() {
+                self.look(store, &all, None)?;
             }
         }
         Ok(())
@@ -189,24 +225,22 @@ impl Heartbeat {
         &self,
         store: &mut Store,
         held: &Held,
-        copied: &mut HashMap<(i64, i64), u64>,
+        copied: &mut HashMap<(i64, i64), Copy>,
     ) -> Result<(), StoreError> {
         let job = &held.job;
-        let path = output_path(&self.folder, job.id, job.fence);
-        let length = path.metadata().map_or(0, |found| found.len());
-        let key = (job.id, job.fence);
-        if length == copied.get(&key).copied().unwrap_or(0) {
+        let Some(printed) = held.printed() else { return Ok(()) };
+        let (length, key) = (printed.total(), (job.id, job.fence));
+        if copied.get(&key).is_some_and(|copy| !copy.is_due_again(length)) {
             return Ok(());
         }
-        let limit = self.config.definition(&job.name).map_or(1 << 20, |definition| definition.output_limit);
-        if let Some(captured) = salvage(&path, limit) {
-            // Not for one that ended meanwhile: its whole output is on its way.
-            if self.under_way.has(job.id, job.fence) {
-                store.save_output(&self.owner, job.id, job.fence, &stored(captured))?;
-            }
+        let Some(captured) = printed.captured() else { return Ok(()) };
+        // Not for one that ended meanwhile: its whole output is on its way.
+        if self.under_way.has(job.id, job.fence) {
+            let size = captured.text.len() as u64;
+            // What does not go through in time is not tried again before there is more: other outputs want their turn.
+            copied.insert(key, Copy { at: Instant::now(), printed: length, size });
+            store.save_output(&self.owner, job.id, job.fence, &stored(captured))?;
         }
-        punch_out_middle(&path, limit);
-        copied.insert(key, length);
         Ok(())
     }
 }

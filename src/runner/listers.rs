@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::drain::{Drain, Event};
 use super::schedule::of_row;
 use crate::job::{Definition, Targets};
-use crate::process::ask::{self, Asking};
+use crate::process::ask;
 use crate::process::command::CommandLine;
 use crate::process::stop::{StopReason, Switch};
 use crate::store::{Made, Pass, ScheduleRow, StoreError, Target};
@@ -54,8 +54,6 @@ pub(super) struct Listers {
 #[derive(Default)]
 struct Out {
     switches: HashMap<String, Arc<Switch>>,
-    /// How many were asked so far.
-    count: u64,
     /// Whether all are to stop, and at once.
     stop: Option<bool>,
 }
@@ -73,15 +71,13 @@ impl Listers {
         self.lock().switches.contains_key(name)
     }
 
-    /// From now on there is one more, with this number.
-    fn add(&self, name: &str, switch: &Arc<Switch>) -> u64 {
+    /// From now on there is one more.
+    fn add(&self, name: &str, switch: &Arc<Switch>) {
         let mut out = self.lock();
         out.switches.insert(name.to_owned(), Arc::clone(switch));
-        out.count += 1;
         if let Some(at_once) = out.stop {
             switch.press(StopReason::Interrupted, at_once);
         }
-        out.count
     }
 
     fn remove(&self, name: &str) {
@@ -136,13 +132,12 @@ impl Drain {
             return Ok(());
         }
         let row = ScheduleRow { next: Some(until), ..row };
-        let number = self.listers.add(&row.name, &switch);
+        self.listers.add(&row.name, &switch);
         let (command, targets) = (command_line(definition, targets), targets.clone());
-        let (folder, owner) = (self.tick.folder.clone(), self.tick.me.owner.clone());
+        let owner = self.tick.me.owner.clone();
         let (sender, asked) = (self.sender.clone(), row.clone());
         let thread = std::thread::Builder::new().name("lister".to_owned()).spawn(move || {
-            let asking = Asking { folder: &folder, owner: &owner, number };
-            let answer = targets_of(&asked.name, &targets, &command, asking, &switch);
+            let answer = targets_of(&asked.name, &targets, &command, &owner, &switch);
             let listed = Listed { row: asked, due, now, targets, answer };
             if sender.send(Event::Listed(Box::new(listed))).is_err() {
                 log::debug!("targets were listed when all was done");
@@ -162,7 +157,7 @@ impl Drain {
             let name = listed.row.name.clone();
             if let Err(err) = self.make_one_listed(listed) {
                 self.listers.remove(&name);
-                self.give_up(err.context(format!("cannot schedule `{name}`")));
+                log::warn!("cannot schedule `{name}`, the next tick will try again: {err:#}");
             }
             if self.listed.iter().all(|listed| listed.row.name != name) {
                 self.listers.remove(&name);
@@ -228,7 +223,7 @@ impl Drain {
         mut attempt: impl FnMut(&mut crate::store::Store) -> std::result::Result<T, StoreError>,
     ) -> Result<T> {
         match attempt(&mut self.tick.store) {
-            Err(err @ StoreError::Away(_)) => self.patiently(what, &err, attempt),
+            Err(err @ StoreError::Away(_)) => Ok(self.patiently(what, &err, attempt)?),
             other => other.with_context(|| anyhow!("{what}")),
         }
     }
@@ -255,10 +250,10 @@ fn targets_of(
     name: &str,
     targets: &Targets,
     command: &CommandLine,
-    asking: Asking<'_>,
+    owner: &str,
     switch: &Switch,
 ) -> std::result::Result<Vec<Target>, String> {
-    let ids = ask::lines(command, asking, ASKING, switch)?;
+    let ids = ask::lines(command, owner, ASKING, switch)?;
     let (fine, long): (Vec<String>, Vec<String>) =
         ids.into_iter().partition(|id| id.chars().count() <= LONGEST_ID);
     if let Some(id) = long.first() {

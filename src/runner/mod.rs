@@ -20,11 +20,13 @@ mod recording;
 pub mod rehearsal;
 mod rescue;
 mod schedule;
+mod setback;
 mod steady;
 pub mod tick;
 mod under_way;
 mod worker;
 
+pub use kept::aside as refused;
 use percent_encoding::percent_decode_str;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

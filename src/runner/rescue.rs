@@ -13,15 +13,21 @@ use super::kept;
 use super::under_way::UnderWay;
 use super::worker::stored;
 use crate::config::Config;
+use crate::job::is_hook;
 use crate::process::ask::remove_left;
-use crate::process::capture::salvage;
 use crate::process::ledger::{
     DeadRunner, dead_runners, kill_execution, output_files, output_path, remove_unfinished,
 };
-use crate::store::{Expired, Output, Store};
+use crate::process::mirror::salvage;
+use crate::store::{AttemptEnd, Expired, Output, Store, StoreError};
 
 /// Records what a runner that died on this host had under way; its process groups must have been ended before.
-pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRunner) -> Result<()> {
+pub(super) fn after_dead_runner(
+    store: &mut Store,
+    config: &Config,
+    folder: &Path,
+    dead: DeadRunner,
+) -> Result<()> {
     let owner = dead.owner.as_str();
     let held = store.held_by(owner).context("cannot read the jobs of a dead runner")?;
     let not_begun: Vec<i64> =
@@ -29,10 +35,15 @@ pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRu
     if !not_begun.is_empty() {
         // What was to be cancelled and had not begun has had no attempt.
         let claims = store.held(owner, &not_begun).context("cannot read what is to be cancelled")?;
-        let cancelled: Vec<(i64, i64)> =
-            claims.iter().filter(|claim| claim.cancel != 0).map(|claim| (claim.id, claim.fence)).collect();
-        if !cancelled.is_empty() {
-            store.hand_back(owner, &cancelled).context("cannot cancel jobs of a dead runner")?;
+        // And a hook that has not begun has told nobody anything.
+        let is_hook = |id: i64| held.iter().any(|job| job.id == id && is_hook(&job.name));
+        let given_back: Vec<(i64, i64)> = claims
+            .iter()
+            .filter(|claim| claim.cancel != 0 || is_hook(claim.id))
+            .map(|claim| (claim.id, claim.fence))
+            .collect();
+        if !given_back.is_empty() {
+            store.hand_back(owner, &given_back).context("cannot give jobs of a dead runner back")?;
         }
     }
     let names: Vec<String> = held.into_iter().map(|job| job.name).collect();
@@ -40,16 +51,21 @@ pub(super) fn after_dead_runner(store: &mut Store, config: &Config, dead: DeadRu
     let mut judge = |job: &Expired| {
         Some((declaring.judge(job)?, salvaged(config, job, &dead.output_path(job.id, job.fence))))
     };
-    let rescued =
-        store.rescue_from(&dead.owner, &mut judge).context("cannot rescue the jobs of a dead runner")?;
+    let mut refused = Vec::new();
+    let rescued = store
+        .rescue_from(&dead.owner, &mut judge, &mut refused)
+        .context("cannot rescue the jobs of a dead runner")?;
     declaring.tell(store, &rescued);
+    put_all_aside(folder, refused);
     dead.forget(rescued.iter().map(|job| (job.id, job.fence)));
     Ok(())
 }
 
 /// Takes jobs back whose lease has ended, wherever their runner was and whoever declares them, but not what is `under_way` here.
 pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path, under_way: &UnderWay) -> Result<()> {
-    let own: Vec<i64> = under_way.all().iter().map(|held| held.job.id).collect();
+    let mut own: Vec<i64> = under_way.all().iter().map(|held| held.job.id).collect();
+    // What was put aside is tried again by itself.
+    own.extend(kept::aside(folder).into_iter().map(|(id, _)| id));
     let names = store.expired_names().context("cannot read what is orphaned")?;
     let declaring = Declaring::read(store, config, &names)?;
     let mut judge = |job: &Expired| {
@@ -58,8 +74,10 @@ pub(super) fn expired(store: &mut Store, config: &Config, folder: &Path, under_w
         kill_execution(folder, &job.owner, job.id, job.fence);
         Some((verdict, salvaged(config, job, &output_path(folder, job.id, job.fence))))
     };
-    let rescued = store.rescue(&own, &mut judge).context("cannot rescue orphaned jobs")?;
+    let mut refused = Vec::new();
+    let rescued = store.rescue(&own, &mut judge, &mut refused).context("cannot rescue orphaned jobs")?;
     declaring.tell(store, &rescued);
+    put_all_aside(folder, refused);
     for job in &rescued {
         // Only there where the runner was on this host.
         if std::fs::remove_file(output_path(folder, job.id, job.fence)).is_ok() {
@@ -96,10 +114,16 @@ pub(super) fn tidy_up(store: &mut Store, config: &Config, folder: &Path) -> Resu
         kept::write(folder, store)?;
     }
     for runner in dead {
-        after_dead_runner(store, config, runner)?;
+        after_dead_runner(store, config, folder, runner)?;
     }
     sweep(store, folder)?;
     expired(store, config, folder, &UnderWay::default())
+}
+
+fn put_all_aside(folder: &Path, refused: Vec<(AttemptEnd, StoreError)>) {
+    for (end, why) in refused {
+        kept::put_aside(folder, end, &why.to_string());
+    }
 }
 
 fn salvaged(config: &Config, job: &Expired, path: &Path) -> Option<Output> {

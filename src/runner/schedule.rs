@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::config::Config;
 use crate::job::{AHEAD, CatchUp, Definition, Host, Schedule, Trigger};
-use crate::store::{Pass, ScheduleRow, Store};
+use crate::store::{Pass, ScheduleRow, Store, StoreError};
 
 /// How overdue a schedule must be before a host takes it over that has it with other instants.
 const UNATTENDED: TimeDelta = TimeDelta::minutes(5);
@@ -101,15 +101,14 @@ pub(super) struct Look<'a> {
 }
 
 /// Makes the jobs of every occurrence up to now; returns whether there are any. Schedules whose targets are to be listed first are
-/// added `to_ask`.
+/// added `to_ask`. One that cannot be made holds none of the others up: it is told, and the first error is returned along.
 pub(super) fn make_due(
     store: &mut Store,
     look: &Look<'_>,
     to_ask: &mut VecDeque<ScheduleRow>,
-) -> Result<bool> {
-    let Look { config, now, is_beginning, distance } = *look;
-    let declared = |name: &str| config.definition(name);
-    let mut has_jobs = false;
+) -> Result<(bool, Result<()>)> {
+    let config = look.config;
+    let (mut has_jobs, mut failed) = (false, Ok(()));
     let pauses = store.pauses().context("cannot read the pauses")?;
     for row in store.schedules(true).context("cannot read the schedules")? {
         let found = scheduled(config).find(|(definition, _)| definition.name == row.name);
@@ -117,39 +116,63 @@ pub(super) fn make_due(
         if pauses.iter().any(|pause| pause.holds(&row.name, queue)) {
             continue;
         }
-        let overdue = row.next.map_or(TimeDelta::zero(), |next| now - next);
-        let Some((definition, schedule)) = found else {
-            // Another host's, or nobody's any more: then it must not make every tick look.
-            if overdue > ABANDONED && !is_kept(store, &row.name, now)? {
-                store.look_later(&row, now + LATER).context("cannot put a schedule off")?;
-            }
-            continue;
-        };
-        if is_other(&row, schedule) {
-            // Of a newer jobs.yaml, whose ticks look at it; unless there are none.
-            if overdue > UNATTENDED && !is_attended(store, config, &row.name, now)? {
-                start(store, definition, schedule, Some(&row), now)?;
-            }
-            continue;
+        let name = row.name.clone();
+        match make_one_due(store, look, found, row, to_ask) {
+            Ok(has_made) => has_jobs |= has_made,
+            // Nothing else would do better.
+            Err(err) if err.chain().any(is_about_the_connection) => return Err(err),
+            Err(err) if failed.is_ok() => failed = Err(err),
+            Err(err) => log::warn!("`{name}`: {err:#}"),
         }
-        if schedule.trigger == Trigger::Tick && !is_beginning {
-            continue;
-        }
-        if definition.targets.is_some() {
-            // That takes a while, and is done beside everything else.
-            if to_ask.iter().all(|asked| asked.name != row.name) {
-                to_ask.push_back(row);
-            }
-            continue;
-        }
-        let pass = Pass { definition, schedule, targets: None, now, distance };
-        let made = store
-            .make_occurrences(&pass, &declared)
-            .with_context(|| format!("cannot schedule `{}`", row.name))?;
-        log::info!("`{}`: jobs made: {}, occurrences skipped: {}", row.name, made.jobs, made.skipped);
-        has_jobs |= made.jobs > 0;
     }
-    Ok(has_jobs)
+    Ok((has_jobs, failed))
+}
+
+fn is_about_the_connection(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_away)
+}
+
+/// The same of one name, which `found` declares.
+fn make_one_due(
+    store: &mut Store,
+    look: &Look<'_>,
+    found: Option<(&Definition, &Schedule)>,
+    row: ScheduleRow,
+    to_ask: &mut VecDeque<ScheduleRow>,
+) -> Result<bool> {
+    let Look { config, now, is_beginning, distance } = *look;
+    let declared = |name: &str| config.definition(name);
+    let overdue = row.next.map_or(TimeDelta::zero(), |next| now - next);
+    let Some((definition, schedule)) = found else {
+        // Another host's, or nobody's any more: then it must not make every tick look.
+        if overdue > ABANDONED && !is_kept(store, &row.name, now)? {
+            store.look_later(&row, now + LATER).context("cannot put a schedule off")?;
+        }
+        return Ok(false);
+    };
+    if is_other(&row, schedule) {
+        // Of a newer jobs.yaml, whose ticks look at it; unless there are none.
+        if overdue > UNATTENDED && !is_attended(store, config, &row.name, now)? {
+            start(store, definition, schedule, Some(&row), now)?;
+        }
+        return Ok(false);
+    }
+    if schedule.trigger == Trigger::Tick && !is_beginning {
+        return Ok(false);
+    }
+    if definition.targets.is_some() {
+        // That takes a while, and is done beside everything else.
+        if to_ask.iter().all(|asked| asked.name != row.name) {
+            to_ask.push_back(row);
+        }
+        return Ok(false);
+    }
+    let pass = Pass { definition, schedule, targets: None, now, distance };
+    let made = store
+        .make_occurrences(&pass, &declared)
+        .with_context(|| format!("cannot schedule `{}`", row.name))?;
+    log::info!("`{}`: jobs made: {}, occurrences skipped: {}", row.name, made.jobs, made.skipped);
+    Ok(made.jobs > 0)
 }
 
 /// Whether there is a host that has this schedule, and that is not gone.

@@ -6,15 +6,19 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::drain::Drain;
 use super::duties::Tick;
 pub use super::duties::{TickOptions, TickReport};
 use super::{Identity, distance, rescue, schedule};
 use crate::config::Config;
+use crate::db::pause;
 use crate::process::ledger::{DeadRunner, dead_runners};
-use crate::store::StoreError;
+use crate::store::{Probe, StoreError};
+
+/// How often a tick connects again whose connection goes before anything was begun.
+const RECONNECT: u32 = 3;
 
 /// Runs one tick.
 ///
@@ -80,19 +84,23 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
         under_way: Arc::default(),
         distance: chrono::TimeDelta::zero(),
     };
-    let probe = tick.first_probe()?;
+    let mut probe = tick.first_probe()?;
     if schedule::depends_on_distance(&tick.config) {
         tick.distance = distance::take_in(&tick.folder, probe.now);
     }
-    tick.write_kept();
-    let had_dead = !dead.is_empty();
-    for runner in dead {
-        let done = rescue::after_dead_runner(&mut tick.store, &tick.config, runner);
-        tick.note(done);
+    let mut is_startable = get_ready(&mut tick, dead, &probe, true);
+    let mut tries = 0;
+    while tick.is_cut_off() && tries < RECONNECT {
+        tries += 1;
+        std::thread::sleep(pause(tries));
+        tick.trouble = None;
+        tick.store
+            .reconnect()
+            .with_context(|| format!("cannot open the database {}", tick.config.database))?;
+        probe = tick.first_probe()?;
+        let dead = dead_runners(&tick.folder);
+        is_startable |= get_ready(&mut tick, dead, &probe, false);
     }
-    let swept = rescue::sweep(&mut tick.store, &tick.folder);
-    tick.note(swept);
-    let is_startable = tick.prepare(&probe, true) || had_dead || !tick.to_ask.is_empty();
     let trouble = tick.trouble.take();
     let report = if is_startable { Drain::run(tick)? } else { TickReport::default() };
     match trouble {
@@ -100,4 +108,17 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
         Some(trouble) if report.signal.is_none() => Err(trouble),
         _ => Ok(report),
     }
+}
+
+/// Everything before something is claimed; returns whether anything may be. What fails is noted.
+fn get_ready(tick: &mut Tick, dead: Vec<DeadRunner>, probe: &Probe, is_beginning: bool) -> bool {
+    tick.write_kept();
+    let had_dead = !dead.is_empty();
+    for runner in dead {
+        let done = rescue::after_dead_runner(&mut tick.store, &tick.config, &tick.folder, runner);
+        tick.note(done);
+    }
+    let swept = rescue::sweep(&mut tick.store, &tick.folder);
+    tick.note(swept);
+    tick.prepare(probe, is_beginning) || had_dead || !tick.to_ask.is_empty()
 }

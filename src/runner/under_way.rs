@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::process::capture::Capture;
 use crate::process::clock::since_boot;
 use crate::process::stop::{StopReason, Switch};
 use crate::store::Claimed;
@@ -18,9 +19,29 @@ pub(super) struct Held {
     pub(super) switch: Switch,
     pub(super) claimed_at: Instant,
     has_ended: AtomicBool,
+    is_shown: AtomicBool,
+    printed: OnceLock<Arc<Capture>>,
 }
 
 impl Held {
+    /// What its command will print is going to be shown as it comes.
+    pub(super) fn show(&self) {
+        self.is_shown.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes down what its command prints to.
+    pub(super) fn print(&self, capture: Capture) -> Arc<Capture> {
+        if self.is_shown.load(Ordering::SeqCst) {
+            capture.show();
+        }
+        Arc::clone(self.printed.get_or_init(|| Arc::new(capture)))
+    }
+
+    /// What its command has printed, once it has begun.
+    pub(super) fn printed(&self) -> Option<&Arc<Capture>> {
+        self.printed.get()
+    }
+
     /// Its execution is over; the result is on its way.
     pub(super) fn end(&self) {
         self.has_ended.store(true, Ordering::SeqCst);
@@ -74,6 +95,8 @@ impl UnderWay {
             switch: Switch::new()?,
             claimed_at: Instant::now(),
             has_ended: AtomicBool::new(false),
+            is_shown: AtomicBool::new(false),
+            printed: OnceLock::new(),
         });
         held.switch.trust_until(trusted_until(asked, lease));
         // The same job under an older fence was lost, whether or not anybody has noticed.

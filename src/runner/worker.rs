@@ -1,5 +1,6 @@
 //! Executing one claimed job: from its definition to what is recorded of it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +12,13 @@ use crate::job::shop::ORDER;
 use crate::job::{
     Action, Builtin, Definition, Outcome, State, Tried, Verdict, is_hook, parse_params, verdict, with_target,
 };
-use crate::process::capture::{Captured, OutputFile};
+use crate::process::capture::{Capture, Captured};
 use crate::process::clock::since_boot;
 use crate::process::command::CommandLine;
 use crate::process::execute::{End, StartError, start};
 use crate::process::ledger::{Entry, Ledger, output_path};
+use crate::process::mirror::Mirror;
+use crate::process::pipe::Printed;
 use crate::process::program::own_program;
 use crate::store::{AttemptEnd, Claimed, Output, StartedAt};
 
@@ -27,6 +30,10 @@ pub(super) struct Bench {
     pub(super) owner: String,
     pub(super) ledger: Ledger,
 }
+
+/// What is said of a command that was outlasted by something it has started.
+const LEFT: &str =
+    "its command has ended and has left processes running in the background; what they print is dropped";
 
 /// What came of one claimed job.
 #[derive(Debug)]
@@ -50,13 +57,21 @@ pub(super) struct Ended {
     /// Whether another attempt could not end otherwise.
     is_final: bool,
     /// Stays on this host until the result is in the database.
-    pub(super) _file: Option<OutputFile>,
+    pub(super) _printed: Option<Arc<Capture>>,
 }
 
 impl Ended {
     pub(super) fn without_process(outcome: Outcome) -> Self {
         let now = Instant::now();
-        Self { outcome, began: now, ran: Duration::ZERO, at: now, output: None, is_final: false, _file: None }
+        Self {
+            outcome,
+            began: now,
+            ran: Duration::ZERO,
+            at: now,
+            output: None,
+            is_final: false,
+            _printed: None,
+        }
     }
 
     /// What can never be started, whoever tries it.
@@ -89,9 +104,23 @@ impl Ended {
     }
 }
 
+/// Where this program itself goes wrong in executing a job, that is the end of this attempt, and of nothing else.
+fn guarded(execute: impl FnOnce() -> Report) -> Report {
+    catch_unwind(AssertUnwindSafe(execute)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it is not known why");
+        let why = format!("Duly itself failed in executing it, and ended its command: {said}");
+        Report::Ended(Box::new(Ended::without_process(Outcome::NotStarted(why))))
+    })
+}
+
 impl Bench {
     /// Executes a job that this runner holds; `line` is the worker's line in the ledger.
     pub(super) fn execute(&self, held: &Held, line: usize) -> Report {
+        guarded(|| self.execute_held(held, line))
+    }
+
+    fn execute_held(&self, held: &Held, line: usize) -> Report {
         // One that is to be cancelled is so once it is given back.
         if held.switch.asked().is_some() {
             return Report::NotBegun(None);
@@ -111,15 +140,21 @@ impl Bench {
         log::debug!("job {} ({}): {:?}", held.job.id, held.job.name, command);
         let path = output_path(&self.folder, held.job.id, held.job.fence);
         self.note(line, held, 0, since_boot());
-        let started = start(&command, path);
-        let running = match started {
+        let mirror = match Mirror::create(path) {
+            Ok(mirror) => mirror,
+            Err(err) => {
+                let folder = self.folder.display();
+                return Report::NotBegun(Some(format!("cannot write in the state folder `{folder}`: {err}")));
+            }
+        };
+        let printed = held.print(Capture::mirrored(definition.output_limit, mirror));
+        let running = match start(&command, Printed::together(Arc::clone(&printed))) {
             Ok(running) => running,
             Err(StartError::Command(why)) => {
                 return Report::Ended(Box::new(Ended::without_process(Outcome::NotStarted(why))));
             }
             Err(StartError::Output(err)) => {
-                let folder = self.folder.display();
-                return Report::NotBegun(Some(format!("cannot write in the state folder `{folder}`: {err}")));
+                return Report::NotBegun(Some(format!("this host cannot watch a command: {err}")));
             }
         };
         self.note(line, held, running.group(), running.began_since_boot);
@@ -134,7 +169,12 @@ impl Bench {
         match end {
             Ok(End::LeaseLost) => Report::Lost,
             Ok(End::Outcome(outcome)) => {
-                let output = captured(&running.output, definition.output_limit);
+                if running.has_left() {
+                    let job = &held.job;
+                    log::info!("job {} ({}): {LEFT}", job.id, job.name);
+                    printed.remark(LEFT);
+                }
+                let output = printed.captured().map(stored);
                 Report::Ended(Box::new(Ended {
                     outcome,
                     began,
@@ -142,7 +182,7 @@ impl Bench {
                     at: Instant::now(),
                     output,
                     is_final: false,
-                    _file: Some(running.output),
+                    _printed: Some(printed),
                 }))
             }
             Err(err) => {
@@ -221,14 +261,25 @@ fn database_url(config: &Config) -> String {
     format!("{scheme}{}", config.database.expose())
 }
 
-fn captured(file: &OutputFile, limit: u64) -> Option<Output> {
-    match file.captured(limit) {
-        Ok(captured) => captured.map(stored),
-        Err(err) => Some(Output { body: format!("(its output cannot be read: {err})\n"), truncated: 0 }),
-    }
-}
-
 /// What was captured, as the database wants it.
 pub(super) fn stored(captured: Captured) -> Output {
     Output { body: captured.text, truncated: i64::try_from(captured.missing).unwrap_or(i64::MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_the_end_of_one_attempt() {
+        let report = guarded(|| panic!("a fault of this program"));
+        let Report::Ended(ended) = report else { panic!("{report:?}") };
+        assert_eq!(
+            ended.outcome,
+            Outcome::NotStarted(
+                "Duly itself failed in executing it, and ended its command: a fault of this program"
+                    .to_owned()
+            )
+        );
+    }
 }

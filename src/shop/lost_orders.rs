@@ -117,8 +117,7 @@ impl Pass<'_> {
     /// Sends orders, as many at once as allowed, and records each end as it comes.
     fn send_all(&mut self, shop: &mut Shop<'_>, order_ids: Vec<String>, tell: Tell<'_>) -> Result<()> {
         let (settings, config) = (self.settings, shop.config);
-        let (folder, stop) = (shop.folder.clone(), shop.stop.clone());
-        let folders = (config.folder(), folder.as_path());
+        let (folder, stop) = (config.folder(), shop.stop.clone());
         let mut order_ids = order_ids.into_iter();
         let mut failed = None;
         std::thread::scope(|scope| {
@@ -137,7 +136,7 @@ impl Pass<'_> {
                             let (sender, stop) = (sender.clone(), stop.clone());
                             active += 1;
                             scope.spawn(move || {
-                                let end = send(settings, &order, folders, &stop);
+                                let end = send(settings, &order, folder, &stop);
                                 sender.send((order, end)).is_ok()
                             });
                         }

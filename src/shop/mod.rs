@@ -11,7 +11,6 @@ mod sending;
 pub mod session_stats;
 mod step;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use step::Stop;
@@ -29,8 +28,6 @@ pub struct Shop<'a> {
     pub config: &'a Config,
     /// The database.
     pub store: Store,
-    /// Where output under way is kept on this host.
-    pub folder: PathBuf,
     /// A value that no other process ever had.
     pub owner: String,
     /// This host.

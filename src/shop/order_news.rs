@@ -100,7 +100,7 @@ fn tell_of(
     let env = [("DULY_ORDER_ID", attempt.order_id.clone()), ("DULY_ORDER_EVENT", event.to_owned())];
     let given = Given {
         step,
-        folders: (shop.config.folder(), &shop.folder),
+        folder: shop.config.folder(),
         env: env.map(|(name, value)| (name.to_owned(), value)).into(),
         input: format!("{text}\n").into_bytes(),
         output_limit: SAID,

@@ -110,8 +110,8 @@ fn serve(shop: &Shop<'_>, name: &str, step: &Step, changes: &[&ContentChange], t
     let input = lines(changes);
     let count = input.iter().filter(|byte| **byte == b'\n').count();
     let env = BTreeMap::from([("DULY_PROCESSOR".to_owned(), name.to_owned())]);
-    let folders = (shop.config.folder(), shop.folder.as_path());
-    let given = Given { step, folders, env, input, output_limit: OUTPUT, hold: None };
+    let folder = shop.config.folder();
+    let given = Given { step, folder, env, input, output_limit: OUTPUT, hold: None };
     let end = step::execute(given, &shop.stop);
     let plural = if count == 1 { "change" } else { "changes" };
     tell(&format!("{name}: {count} {plural}, {}, took {}", end.outcome, duration::show(end.ran)));

@@ -36,12 +36,7 @@ pub(super) fn lease(settings: &LostOrders) -> Duration {
 }
 
 /// Sends an order.
-pub(super) fn send(
-    settings: &LostOrders,
-    order: &ClaimedOrder,
-    folders: (&Path, &Path),
-    stop: &Stop,
-) -> StepEnd {
+pub(super) fn send(settings: &LostOrders, order: &ClaimedOrder, folder: &Path, stop: &Stop) -> StepEnd {
     let env = BTreeMap::from(
         [
             ("DULY_ORDER_ID", order.order_id.clone()),
@@ -53,7 +48,7 @@ pub(super) fn send(
     let input = order.payload.clone();
     // Should the machine sleep, it does not go on with what another may have taken over.
     let hold = Some(lease(settings).saturating_sub(Duration::from_secs(10)));
-    step::execute(Given { step: &settings.send, folders, env, input, output_limit: ANSWER, hold }, stop)
+    step::execute(Given { step: &settings.send, folder, env, input, output_limit: ANSWER, hold }, stop)
 }
 
 /// What the end of a try says about the ERP.
@@ -107,7 +102,7 @@ pub(super) fn end_of(settings: &LostOrders, order: &ClaimedOrder, end: StepEnd, 
         Outcome::Interrupted => Duration::ZERO,
         _ => settings.backoff.delay(failures, fnv1a(order.order_id.as_bytes()) ^ u64::from(failures)),
     };
-    let last_line = || end.output.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let last_line = || end.answer.lines().rev().map(str::trim).find(|line| !line.is_empty());
     let number = (verdict == OrderVerdict::Confirmed).then(last_line).flatten();
     OrderEnd {
         verdict,

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::Step;
 use crate::job::Outcome;
+use crate::process::capture::Capture;
 use crate::process::clock::since_boot;
 use crate::process::command::{CommandLine, NOT_EXECUTED};
 use crate::process::execute::{End, StartError, start};
+use crate::process::pipe::Printed;
 use crate::process::signals::{Patience, on_stop_signal};
 use crate::process::stop::{StopReason, Switch};
 
@@ -66,13 +68,15 @@ pub(super) struct StepEnd {
     pub(super) ran: Duration,
     /// What it printed, cut to the limit.
     pub(super) output: String,
+    /// What it printed on standard output, cut to the limit.
+    pub(super) answer: String,
 }
 
 /// What a step is given.
 pub(super) struct Given<'a> {
     pub(super) step: &'a Step,
-    /// Where it runs, and where its traces are while it is being started.
-    pub(super) folders: (&'a Path, &'a Path),
+    /// Where it runs.
+    pub(super) folder: &'a Path,
     pub(super) env: BTreeMap<String, String>,
     pub(super) input: Vec<u8>,
     /// Bytes of its output that are kept.
@@ -87,11 +91,11 @@ pub(super) fn execute(given: Given<'_>, stop: &Stop) -> StepEnd {
         outcome: Outcome::NotStarted(why),
         ran: Duration::ZERO,
         output: String::new(),
+        answer: String::new(),
     };
-    let (cwd, folder) = given.folders;
     let command = CommandLine {
         argv: given.step.argv.clone(),
-        cwd: cwd.to_owned(),
+        cwd: given.folder.to_owned(),
         env: given.env,
         input: Some(given.input),
     };
@@ -103,22 +107,20 @@ pub(super) fn execute(given: Given<'_>, stop: &Stop) -> StepEnd {
     if let Some(hold) = given.hold {
         switch.trust_until(since_boot() + hold);
     }
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let path = folder.join(format!("step-{}-{count}", std::process::id()));
+    let limit = given.output_limit;
+    let printed = Printed::apart(Capture::in_memory(limit), Capture::in_memory(limit), true);
     stop.switches().push(Arc::clone(&switch));
     // Asked for before the switch was there to be pressed.
     if stop.is_asked() {
         switch.press(StopReason::Interrupted, false);
     }
-    let running = match start(&command, path) {
+    let running = match start(&command, printed.clone()) {
         Ok(running) => running,
         Err(StartError::Command(why)) => return not_started(why),
         Err(StartError::Output(err)) => {
-            return not_started(format!("cannot write in the state folder `{}`: {err}", folder.display()));
+            return not_started(format!("this host cannot watch a command: {err}"));
         }
     };
-    running.output.unlink();
     let end = running.wait(&switch, given.step.timeout, GRACE);
     stop.switches().retain(|other| !Arc::ptr_eq(other, &switch));
     let outcome = match end {
@@ -127,15 +129,12 @@ pub(super) fn execute(given: Given<'_>, stop: &Stop) -> StepEnd {
         Err(err) => Outcome::NotStarted(format!("waiting for it failed: {err}")),
     };
     let ran = running.ran();
-    let limit = given.output_limit;
-    let output = match running.output.captured(limit) {
-        Ok(captured) => captured.map_or_else(String::new, |captured| captured.text),
-        Err(err) => format!("(its output cannot be read: {err})\n"),
-    };
+    let text = |capture: &Capture| capture.captured().map_or_else(String::new, |captured| captured.text);
+    let (output, answer) = (text(&printed.record), printed.answer.as_deref().map_or_else(String::new, text));
     match outcome {
         Outcome::Signalled(signal) if signal == NOT_EXECUTED.as_raw() => {
             not_started(output.trim().to_owned())
         }
-        outcome => StepEnd { outcome, ran, output },
+        outcome => StepEnd { outcome, ran, output, answer },
     }
 }

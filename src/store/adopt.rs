@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
 use super::query::LONGEST_PARAMS;
+use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, id_marks, marks};
 use crate::job::{Action, Definition, MaybeTarget, Unique, family, is_hook, parse_params};
@@ -112,10 +113,11 @@ impl Store {
     /// When the database fails; what was adopted before stays adopted.
     pub fn adopt(&mut self, declared: Declared<'_>, queues: &[String]) -> Result<Adopted, StoreError> {
         let mut all = Adopted::default();
-        let mut size = BATCH;
+        let (mut size, mut rounds) = (BATCH, Rounds::of("adopting new jobs"));
         loop {
             let (had_foreign, ids) = (all.has_foreign(), self.adoptable(declared, queues, size, &mut all)?);
             let done = if ids.is_empty() { 0 } else { self.unit(|tx| tx.adopt_batch(declared, &ids))? };
+            rounds.turn(ids.first().copied())?;
             all.jobs += done;
             if done == 0 && had_foreign == all.has_foreign() {
                 return Ok(all);
@@ -140,8 +142,11 @@ impl Store {
         let mut places = vec!["ORDER BY run_at, id".to_owned()];
         let mut next = 0;
         while let Some(place) = places.get(next) {
-            let query =
-                format!("SELECT id, name, queue FROM duly_job WHERE state = 'new' {place} LIMIT {size}");
+            // With few rows a server may think that putting them in order costs less than an index.
+            let by_time = if self.is_server() { " FORCE INDEX (duly_job_promote)" } else { "" };
+            let query = format!(
+                "SELECT id, name, queue FROM duly_job{by_time} WHERE state = 'new' {place} LIMIT {size}"
+            );
             let rows: Vec<Place> = self.rows(&Sql::once(query))?;
             let is_more = rows.len() == size;
             let first = rows.iter().map(|row| row.id).min().unwrap_or(0);
@@ -316,9 +321,10 @@ impl Store {
     ///
     /// When the database fails; what was promoted before stays promoted.
     pub fn promote(&mut self) -> Result<usize, StoreError> {
-        let mut promoted = 0;
+        let (mut promoted, mut rounds) = (0, Rounds::of("promoting delayed jobs"));
         loop {
-            let done = self.unit(Self::promote_batch)?;
+            let (first, done) = self.unit(Self::promote_batch)?;
+            rounds.turn(first)?;
             promoted += done;
             if done < BATCH {
                 return Ok(promoted);
@@ -326,7 +332,7 @@ impl Store {
         }
     }
 
-    fn promote_batch(&mut self) -> Result<usize, StoreError> {
+    fn promote_batch(&mut self) -> Result<(Option<i64>, usize), StoreError> {
         let now = self.now();
         let query = format!(
             "SELECT id FROM duly_job WHERE state = 'delayed' AND run_at <= {now} ORDER BY run_at, id LIMIT {BATCH}{}",
@@ -334,14 +340,15 @@ impl Store {
         );
         let ids: Vec<Id> = self.rows(&Sql::new(query))?;
         if ids.is_empty() {
-            return Ok(0);
+            return Ok((None, 0));
         }
+        let first = ids.first().map(|row| row.id);
         let update = format!(
             "UPDATE duly_job SET state = 'pending' WHERE id IN ({}) AND state = 'delayed'",
             marks(ids.len())
         );
         let update = if ids.len() == BATCH { Sql::new(update) } else { Sql::once(update) };
-        self.execute(&update.bind_all(ids.iter().map(|row| row.id)))
+        Ok((first, self.execute(&update.bind_all(ids.iter().map(|row| row.id)))?))
     }
 }
 

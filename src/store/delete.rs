@@ -14,6 +14,7 @@ use diesel::sql_types::BigInt;
 use super::enqueue::micros;
 use super::error::StoreError;
 use super::handle::Store;
+use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, marks, time_text};
 use crate::job::State;
@@ -73,10 +74,12 @@ impl Store {
         let mut keep_from = HashMap::new();
         for (state, age) in &what.older_than {
             let mut after: Option<(NaiveDateTime, i64)> = None;
+            let mut rounds = Rounds::of("deleting jobs");
             while deleted.jobs < what.per_call {
                 let candidates = self.candidates(*state, *age, after)?;
                 let Some(last) = candidates.last() else { break };
                 after = Some((last.finished_at, last.id));
+                rounds.turn(Some(last.id))?;
                 let most = usize::try_from(what.per_call - deleted.jobs).unwrap_or(usize::MAX);
                 let gone = if what.dry_run {
                     self.deletable(&candidates, what.keep_last, &mut keep_from)?.len().min(most)

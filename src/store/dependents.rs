@@ -15,6 +15,7 @@ use diesel::sql_types::{BigInt, Nullable};
 use super::enqueue::micros;
 use super::error::StoreError;
 use super::handle::Store;
+use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, id_marks};
 use crate::job::{On, State};
@@ -90,21 +91,24 @@ impl Store {
     ///
     /// When the database fails; what was settled before stays settled.
     pub fn settle(&mut self) -> Result<usize, StoreError> {
-        let mut moved = 0;
+        let (mut moved, mut rounds) = (0, Rounds::of("settling waiting jobs"));
         loop {
             let (looked_at, changed) = self.unit(Self::settle_batch)?;
+            rounds.turn(looked_at)?;
             moved += changed;
             // A child that was cancelled may have been the last one of its root, and a root may have dependents.
             let ended = self.settle_roots()?;
             moved += ended;
-            if looked_at == 0 && ended == 0 {
+            if looked_at.is_none() && ended == 0 {
                 return Ok(moved);
             }
         }
     }
 
     /// Locks up to [`BATCH`] marked jobs that nobody else is looking at, and takes their marks away.
-    fn settle_batch(&mut self) -> Result<(usize, usize), StoreError> {
+    ///
+    /// Returns the first of them, and how many moved.
+    fn settle_batch(&mut self) -> Result<(Option<i64>, usize), StoreError> {
         let query = format!(
             "SELECT id FROM duly_job WHERE state = 'waiting' AND lease_until <= {} ORDER BY lease_until, id LIMIT {BATCH}{}",
             self.now(),
@@ -112,7 +116,7 @@ impl Store {
         );
         let marked: Vec<i64> = self.rows::<Id>(&Sql::new(query))?.into_iter().map(|row| row.id).collect();
         if marked.is_empty() {
-            return Ok((0, 0));
+            return Ok((None, 0));
         }
         let fates = self.fates(&marked)?;
         let with = |wanted: fn(&Fate) -> bool| -> Vec<i64> {
@@ -137,13 +141,13 @@ impl Store {
         self.mark_dependents(&cancelled)?;
         let children = self.roots_of(&cancelled)?;
         self.mark_roots(&children)?;
-        Ok((marked.len(), starting.len() + cancelled.len()))
+        Ok((marked.first().copied(), starting.len() + cancelled.len()))
     }
 
     /// Cancels what waits for the success of a job that has ended otherwise, and so on down: at once, since what takes its place may
     /// have the same unique keys. Part of a unit, after [`Self::mark_dependents`].
     pub(super) fn cancel_hopeless(&mut self, ended: i64) -> Result<(), StoreError> {
-        let mut ended = vec![ended];
+        let (mut ended, mut rounds) = (vec![ended], Rounds::of("cancelling what waits"));
         while !ended.is_empty() {
             let query = format!(
                 "SELECT DISTINCT j.id FROM duly_dependency d JOIN duly_job j ON j.id = d.job_id \
@@ -152,6 +156,7 @@ impl Store {
             );
             let waiting: Vec<Id> = self.rows(&Sql::new(query).bind_ids(&ended))?;
             let waiting: Vec<i64> = waiting.into_iter().map(|row| row.id).collect();
+            rounds.turn(waiting.first().copied())?;
             ended.clear();
             if waiting.is_empty() {
                 break;

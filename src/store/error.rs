@@ -11,6 +11,9 @@ pub enum StoreError {
     /// The server is away or does not accept writes now: connect again, then find out what happened.
     #[error("{0}")]
     Away(String),
+    /// The server, its disk or a table has no room or cannot be written just now: the same may work later.
+    #[error("{0}")]
+    Full(String),
     /// A unique key is taken: an answer, not a fault.
     #[error("a unique key is taken: {0}")]
     Duplicate(String),
@@ -41,6 +44,7 @@ impl From<db::Error> for StoreError {
         match error {
             db::Error::Conflict(text) => Self::Conflict(text),
             db::Error::Away(text) => Self::Away(text),
+            db::Error::Full(text) => Self::Full(text),
             db::Error::Duplicate(text) => Self::Duplicate(text),
             db::Error::Schema(text) => Self::Schema(text),
             db::Error::Other(text) => Self::Other(text),

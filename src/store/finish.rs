@@ -102,6 +102,12 @@ struct Written {
     fence: i64,
 }
 
+#[derive(QueryableByName)]
+struct Owner {
+    #[diesel(sql_type = Text)]
+    owner: String,
+}
+
 impl Store {
     /// Writes a batch of results and settles what waited for them. Locks the jobs of the batch.
     ///
@@ -319,6 +325,47 @@ impl Store {
     }
 
     fn insert_attempts(&mut self, ends: &[&AttemptEnd]) -> Result<(), StoreError> {
+        match self.insert_attempt_rows(ends) {
+            Err(StoreError::Duplicate(_)) => {
+                let free = self.make_room(ends)?;
+                self.insert_attempt_rows(&free)
+            }
+            done => done,
+        }
+    }
+
+    /// Ids begin again where the table of jobs was emptied, and come again where a backup was restored. What is recorded of another
+    /// job of the same id gives way; what is known of this very claim stays, and is told no second time. Returns what is to be
+    /// recorded then.
+    fn make_room<'a>(&mut self, ends: &[&'a AttemptEnd]) -> Result<Vec<&'a AttemptEnd>, StoreError> {
+        let mut free = Vec::with_capacity(ends.len());
+        for end in ends {
+            let query = "SELECT owner FROM duly_attempt WHERE job_id = ? AND fence = ?";
+            let rows: Vec<Owner> = self.rows(&Sql::new(query).bind(end.id).bind(end.fence))?;
+            match rows.first() {
+                Some(row) if row.owner == end.owner => continue,
+                None => {}
+                Some(row) => {
+                    log::info!(
+                        "what is recorded of an earlier job {} (its claim {}, by {}) gives way: ids have begun again",
+                        end.id,
+                        end.fence,
+                        row.owner
+                    );
+                    let older = "(SELECT created_at FROM duly_job WHERE id = ?)";
+                    for (table, at) in [("duly_attempt", "finished_at"), ("duly_output", "updated_at")] {
+                        let delete =
+                            format!("DELETE FROM {table} WHERE job_id = ? AND (fence = ? OR {at} < {older})");
+                        self.execute(&Sql::new(delete).bind(end.id).bind(end.fence).bind(end.id))?;
+                    }
+                }
+            }
+            free.push(*end);
+        }
+        Ok(free)
+    }
+
+    fn insert_attempt_rows(&mut self, ends: &[&AttemptEnd]) -> Result<(), StoreError> {
         if ends.is_empty() {
             return Ok(());
         }

@@ -19,6 +19,8 @@ pub struct Store {
     /// The last job that was inserted.
     pub(super) inserted: Option<Inserted>,
     pub(super) crowd: Crowd,
+    /// Bytes that the server takes in one packet, once it was asked.
+    pub(super) packet: Option<usize>,
     pub(super) passed_over: PassedOver,
 }
 
@@ -58,7 +60,7 @@ impl Store {
     }
 
     fn over(db: Connection) -> Self {
-        Self { db, inserted: None, crowd: Crowd::default(), passed_over: PassedOver::default() }
+        Self { db, inserted: None, crowd: Crowd::default(), passed_over: PassedOver::default(), packet: None }
     }
 
     /// Connects again in place of a connection that was lost.

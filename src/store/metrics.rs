@@ -15,6 +15,7 @@ use diesel::sql_types::{BigInt, Nullable};
 
 use super::error::StoreError;
 use super::handle::Store;
+use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Sql, StoredTime, Value, marks};
 use crate::job::State;
@@ -132,15 +133,18 @@ impl Store {
         }
         // The times in the database have no more than microseconds.
         until -= TimeDelta::nanoseconds(i64::from(until.timestamp_subsec_nanos() % 1000));
-        while self.unit(|tx| tx.add_step(until))? {}
+        let mut rounds = Rounds::of("adding jobs up");
+        while let Some(mark) = self.unit(|tx| tx.add_step(until))? {
+            rounds.turn(Some(mark.timestamp_micros()))?;
+        }
         Ok(())
     }
 
-    /// Adds the first hour after the mark in which jobs ended; returns whether there may be more before `until`.
-    fn add_step(&mut self, until: DateTime<Utc>) -> Result<bool, StoreError> {
+    /// Adds the first hour after the mark in which jobs ended; returns where the mark was, if there may be more before `until`.
+    fn add_step(&mut self, until: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StoreError> {
         let mark = self.lock_mark()?;
         if mark >= until {
-            return Ok(false);
+            return Ok(None);
         }
         let mut first: Option<DateTime<Utc>> = None;
         for state in State::ENDED {
@@ -155,7 +159,7 @@ impl Store {
         self.add(&entries)?;
         let update = "UPDATE duly_metric SET at = ? WHERE metric = 'mark' AND name = '' AND label = ''";
         self.execute(&Sql::new(update).bind(end))?;
-        Ok(end < until)
+        Ok((end < until).then_some(mark))
     }
 
     /// Adds jobs that are about to be deleted, where the mark has not come that far. Part of the unit that deletes them.

@@ -44,6 +44,7 @@ mod requeue;
 mod rescue;
 mod retry;
 mod roots;
+mod rounds;
 mod schedule;
 mod sessions;
 mod sql;

@@ -9,8 +9,11 @@ use super::handle::Store;
 use super::sql::Sql;
 use crate::db::literal_size;
 
-/// Bytes of output that every server takes in one packet; the smallest default of `max_allowed_packet` is 1 MiB.
-const SURE_TO_FIT: usize = 900 * 1024;
+/// Bytes of output that each server takes in one packet: few allow less than 16 KiB.
+const SURE_TO_FIT: usize = 4 << 10;
+
+/// Bytes of a statement besides the output in it, with the line that says what is missing.
+const ROOM: usize = 1 << 10;
 
 /// What a command printed, as it is stored: valid UTF-8, without the bytes that did not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +28,36 @@ pub struct Output {
 struct Number {
     #[diesel(sql_type = BigInt)]
     number: i64,
+}
+
+/// Head and tail of an output, as much as `most` bytes of a statement hold; `None` where all of it fits. What was left out of it
+/// before is left out at the same place, or counted along.
+fn cut(output: &Output, most: usize, packet: usize) -> Option<Output> {
+    let body = output.body.as_str();
+    let size = |text: &str| text.chars().map(literal_size).sum::<usize>();
+    if size(body) <= most {
+        return None;
+    }
+    let within = |sizes: &mut dyn Iterator<Item = (usize, usize)>| {
+        let mut sum = 0;
+        let kept = sizes.take_while(|(_, size)| {
+            sum += size;
+            sum <= most / 2
+        });
+        kept.last().map(|(at, _)| at)
+    };
+    let sized = |(at, character): (usize, char)| (at, literal_size(character));
+    let head = within(&mut body.char_indices().map(sized))
+        .map_or(0, |at| at + body[at..].chars().next().map_or(0, char::len_utf8));
+    let tail = within(&mut body.char_indices().rev().map(sized)).unwrap_or(body.len()).max(head);
+    // The line that told it.
+    let told = format!("\n… {} bytes left out …\n", output.truncated);
+    let was_told = output.truncated > 0 && body[head..tail].contains(&told);
+    let lost = tail - head - if was_told { told.len() } else { 0 };
+    let truncated = output.truncated.saturating_add(i64::try_from(lost).unwrap_or(i64::MAX));
+    let (start, end) = (&body[..head], &body[tail..]);
+    let body = format!("{start}\n… {truncated} bytes left out: max_allowed_packet is {packet} …\n{end}");
+    Some(Output { body, truncated })
 }
 
 impl Store {
@@ -42,23 +75,18 @@ impl Store {
 
     /// Cuts an output that the server would refuse, and drop the connection for; `None` where it fits.
     fn fit_packet(&mut self, output: &Output) -> Result<Option<Output>, StoreError> {
-        if output.body.len() <= SURE_TO_FIT / 2 || !self.is_server() {
+        if output.body.len() <= SURE_TO_FIT || !self.is_server() {
             return Ok(None);
         }
-        let query = Sql::new("SELECT CAST(@@max_allowed_packet AS SIGNED) AS number");
-        let packet = self.rows::<Number>(&query)?.first().map_or(0, |row| row.number);
-        let most = usize::try_from(packet).unwrap_or(0).saturating_sub(4096).max(SURE_TO_FIT);
-        let mut size = 0;
-        let too_long = output.body.char_indices().find(|(_, character)| {
-            size += literal_size(*character);
-            size > most
-        });
-        let Some((end, _)) = too_long else { return Ok(None) };
-        let lost = output.body.len() - end;
-        let body =
-            format!("{}\n… {lost} bytes left out: max_allowed_packet is {packet} …\n", &output.body[..end]);
-        let truncated = output.truncated.saturating_add(i64::try_from(lost).unwrap_or(i64::MAX));
-        Ok(Some(Output { body, truncated }))
+        let packet = match self.packet {
+            Some(packet) => packet,
+            None => {
+                let query = Sql::new("SELECT CAST(@@max_allowed_packet AS SIGNED) AS number");
+                let found = self.rows::<Number>(&query)?.first().map_or(0, |row| row.number);
+                *self.packet.insert(usize::try_from(found).unwrap_or(0))
+            }
+        };
+        Ok(cut(output, packet.saturating_sub(ROOM).max(SURE_TO_FIT / 2), packet))
     }
 
     /// Stores what the command of a job that `owner` holds has printed so far; nothing where it does not.
@@ -80,5 +108,26 @@ impl Store {
             let held: Vec<Number> = tx.rows(&Sql::new(query).bind(id).bind(fence).bind(owner))?;
             if held.is_empty() { Ok(()) } else { tx.put_output(id, fence, output) }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_packet_cannot_hold_goes_from_the_middle() {
+        let output = Output {
+            body: format!("head{}\n… 7 bytes left out …\n{}tail", "ä".repeat(300), "'".repeat(300)),
+            truncated: 7,
+        };
+        assert_eq!(cut(&output, 10_000, 0), None);
+        let kept = cut(&output, 100, 5).unwrap();
+        assert!(kept.body.starts_with("headää") && kept.body.ends_with("''tail"), "{}", kept.body);
+        let (head, tail) = (4 + 23 * 2, 4 + 23);
+        assert_eq!(kept.truncated, 7 + (4 + 600 - head) + (300 + 4 - tail));
+        assert!(
+            kept.body.contains(&format!("… {} bytes left out: max_allowed_packet is 5 …", kept.truncated))
+        );
     }
 }

@@ -5,6 +5,7 @@ use diesel::QueryableByName;
 use super::adopt::BATCH;
 use super::error::StoreError;
 use super::handle::Store;
+use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, id_marks};
 
@@ -44,8 +45,9 @@ impl Store {
     }
 
     fn move_queue(&mut self, state: &str, from: &str, name: &str, to: &str) -> Result<usize, StoreError> {
-        let mut moved = 0;
+        let (mut moved, mut rounds) = (0, Rounds::of("moving jobs to another queue"));
         loop {
+            let mut first = None;
             let step = self.unit(|tx| {
                 let query = format!(
                     "SELECT id FROM duly_job WHERE state = ? AND queue = ? AND name = ? ORDER BY id LIMIT {BATCH}{}",
@@ -56,6 +58,7 @@ impl Store {
                     .into_iter()
                     .map(|row| row.id)
                     .collect();
+                first = ids.first().copied();
                 if ids.is_empty() {
                     return Ok(0);
                 }
@@ -63,6 +66,7 @@ impl Store {
                     format!("UPDATE duly_job SET queue = ? WHERE id IN ({}) AND state = ?", id_marks(ids.len()));
                 tx.execute(&Sql::new(update).bind(to).bind_ids(&ids).bind(state))
             })?;
+            rounds.turn(first)?;
             if step == 0 {
                 return Ok(moved);
             }

@@ -17,6 +17,7 @@ use super::enqueue::{Declared, NewJob, micros};
 use super::error::StoreError;
 use super::finish::clip;
 use super::handle::Store;
+use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Id, OPEN, Sql, StoredTime, id_marks};
 use crate::job::{MaybeTarget, On, State};
@@ -231,17 +232,18 @@ impl Store {
     ///
     /// When the database fails; what was settled before stays settled.
     pub fn settle_roots(&mut self) -> Result<usize, StoreError> {
-        let mut moved = 0;
+        let (mut moved, mut rounds) = (0, Rounds::of("settling roots"));
         loop {
             let (looked_at, ended) = self.unit(Self::settle_roots_batch)?;
+            rounds.turn(looked_at)?;
             moved += ended;
-            if looked_at == 0 {
+            if looked_at.is_none() {
                 return Ok(moved);
             }
         }
     }
 
-    fn settle_roots_batch(&mut self) -> Result<(usize, usize), StoreError> {
+    fn settle_roots_batch(&mut self) -> Result<(Option<i64>, usize), StoreError> {
         let query = format!(
             "SELECT id, own_end, time_before_stale_ms, COALESCE(noted_at, started_at) AS alive_at FROM duly_job \
              WHERE state = 'running' AND lease_until <= {} AND owner IS NULL ORDER BY lease_until, id LIMIT {BATCH}{}",
@@ -275,7 +277,7 @@ impl Store {
         }
         self.start_hooks(&ended)?;
         self.mark_dependents(&ended)?;
-        Ok((roots.len(), ended.len()))
+        Ok((roots.first().map(|root| root.id), ended.len()))
     }
 
     fn has_open_child(&mut self, root: i64) -> Result<bool, StoreError> {

@@ -284,13 +284,17 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let mark = schedule.first_mark(now);
-        let update = "UPDATE duly_schedule SET mark_at = ?, next_at = ? WHERE name = ? AND mark_at = ?";
-        let sql =
-            Sql::new(update).bind(mark).bind(schedule.look_again_at(mark)).bind(&row.name).bind(row.mark);
+        // Unless a newer jobs.yaml has taken it over meanwhile, or another host has been quicker.
+        let update = "UPDATE duly_schedule SET mark_at = ?, next_at = ? WHERE name = ? AND mark_at = ? AND signature = ?";
+        let next = schedule.look_again_at(mark);
+        let sql = Sql::new(update).bind(mark).bind(next).bind(&row.name).bind(row.mark).bind(&row.signature);
         let free = "UPDATE duly_job SET occurrence_key = NULL WHERE name = ? AND state = 'cancelled' \
                     AND scheduled_for > ? AND occurrence_key IS NOT NULL";
         let free = Sql::new(free).bind(&row.name).bind(now);
-        self.unit(|tx| tx.execute(&sql).and_then(|_| tx.execute(&free))).map(drop)
+        self.unit(|tx| match tx.execute(&sql)? {
+            0 => Ok(()),
+            _ => tx.execute(&free).map(drop),
+        })
     }
 
     /// Moves the next look at a name to `at`, if nobody has moved it since `row` was read, or it is due again; returns whether
@@ -437,8 +441,12 @@ impl Store {
                 "(SELECT id FROM duly_job WHERE name = ? ORDER BY id DESC LIMIT {NEWEST}) AS newest JOIN duly_job j ON j.id = newest.id"
             );
             let newest = select(&newest, "j.target_id IS NULL");
-            let last_one = select("duly_job j", "j.id = ? AND j.target_id IS NULL");
-            Sql::new(format!("{newest} UNION {last_one} ORDER BY id")).bind(name).bind(last.unwrap_or(0))
+            // Ids begin again where the table was emptied: then it is another's.
+            let last_one = select("duly_job j", "j.id = ? AND j.name = ? AND j.target_id IS NULL");
+            Sql::new(format!("{newest} UNION {last_one} ORDER BY id"))
+                .bind(name)
+                .bind(last.unwrap_or(0))
+                .bind(name)
         };
         let mut open: HashMap<Option<Target>, Vec<OpenJob>> = HashMap::new();
         for row in self.rows::<OpenRow>(&sql)? {

@@ -9,6 +9,7 @@ use diesel::sql_types::{BigInt, Integer};
 use super::enqueue::micros;
 use super::error::StoreError;
 use super::handle::Store;
+use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, marks};
 
@@ -58,11 +59,13 @@ impl Store {
             return Ok(counted.first().and_then(|row| u64::try_from(row.id).ok()).unwrap_or(0));
         }
         let (mut deleted, mut after) = (0, 0);
+        let mut rounds = Rounds::of("deleting what is old");
         loop {
             let query = Sql::new(format!("SELECT id FROM {which} AND id > ? ORDER BY id LIMIT {BATCH}"));
             let ids = self.rows::<Id>(&query.bind(-micros(age)).bind(after))?;
             let Some(last) = ids.last() else { return Ok(deleted) };
             after = last.id;
+            rounds.turn(Some(after))?;
             // Somebody may have put one back meanwhile.
             let delete = format!("DELETE FROM {which} AND id IN ({})", marks(ids.len()));
             let sql = Sql::sized(delete, ids.len()).bind(-micros(age));
@@ -89,6 +92,7 @@ impl Store {
             self.for_update()
         );
         let mut after = Key { source: String::new(), order_id: String::new() };
+        let mut rounds = Rounds::of("deleting old tries at orders");
         loop {
             let sql = Sql::new(query.clone()).bind(-micros(age));
             let sql = sql.bind(&after.source).bind(&after.source).bind(&after.order_id);
@@ -107,6 +111,7 @@ impl Store {
                 })?;
             }
             let Some(last) = keys.into_iter().next_back() else { return Ok(()) };
+            rounds.turn((last.source == after.source && last.order_id == after.order_id).then_some(0))?;
             after = last;
         }
     }

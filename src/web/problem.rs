@@ -59,6 +59,12 @@ impl Problem {
                 let text = "The database cannot be reached. The log of `duly web` says more; this page tries again by itself.";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "The database is away", text)
             }
+            StoreError::Full(text) => {
+                log::warn!("the database has no room: {text}");
+                let text =
+                    "The database has no room or cannot write just now. The log of `duly web` says more.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "The database is full", text)
+            }
             StoreError::Duplicate(text) | StoreError::Other(text) => Self::broken(text),
         }
     }

@@ -21,6 +21,7 @@ impl Overview {
                 next: "make room, or mend the folder".to_owned(),
             });
         }
+        self.about_refused(findings);
         let ticking: Vec<&Host> = self.hosts.iter().filter(|host| host.ticks(self.now)).collect();
         findings.extend(self.no_tick());
         let mut add = |level, kind, text, next: &str| {
@@ -81,6 +82,22 @@ impl Overview {
                 format!("hosts have different versions of Duly: {}", all.join(", ")),
                 "install the newest on all hosts",
             );
+        }
+    }
+
+    fn about_refused(&self, findings: &mut Vec<Finding>) {
+        if let Some((id, why)) = self.refused.first() {
+            let more = match self.refused.len() {
+                1 => String::new(),
+                all => format!(", and those of {} more jobs", all - 1),
+            };
+            findings.push(Finding {
+                level: Level::Warning,
+                kind: "result_refused",
+                text: format!("the result of job {id}{more} is put aside on this host, since the database refuses it: {why}"),
+                next: "mend what refuses it (a trigger, a column that was changed); a tick then writes it within two minutes"
+                    .to_owned(),
+            });
         }
     }
 

@@ -171,6 +171,8 @@ pub struct Overview {
     pub max_wait: Duration,
     /// What is wrong with this host's state folder.
     pub state_folder: Result<(), String>,
+    /// Results of this host's runners that the database refuses: of which jobs, and why.
+    pub refused: Vec<(i64, String)>,
     /// Whether a daemon of cron runs on this host, where a crontab of it ticks.
     pub has_cron: Option<bool>,
 }
