@@ -19,6 +19,7 @@ jobs:
   write: {command: [sh, -c, 'printf "%s\0" "$@" > words', sh], params: [tmp, "--full"]}
   target:
     command: [sh, -c, 'printf "%s\0" "$@" "$DULY_TARGET_TYPE" "$DULY_TARGET_ID" > words', sh, "--id={target_id}", "{target_type}/{target_id}"]
+  untargeted: {command: [sh, -c, 'printf "%s\0" "$DULY_TARGET_TYPE" "$DULY_TARGET_ID" > words']}
 "#;
 
 /// Enqueues; gives the id, which must be all that is printed.
@@ -256,9 +257,9 @@ on_every_database! {
         let expected =
             ["--id=it's 7; $(id)", "Email Account/it's 7; $(id)", "Email Account", "it's 7; $(id)"];
         assert_eq!(words(&s), expected);
-        enqueue(&s, &["target"]);
+        enqueue(&s, &["untargeted"]);
         s.duly(["run"]).status(0);
-        assert_eq!(words(&s), ["--id=", "/", "", ""]);
+        assert_eq!(words(&s), ["", ""]);
     }
 
     /// What stands for something in a command does not in a value.

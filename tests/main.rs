@@ -46,6 +46,7 @@ mod next;
 mod once;
 mod output;
 mod peculiar;
+mod placeholders;
 mod plans;
 mod producer;
 mod queries;

@@ -12,6 +12,7 @@ pub mod installed;
 mod lines;
 mod nearest;
 mod node;
+mod placeholders;
 mod raw;
 mod read;
 mod settings;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::definitions::Definitions;
 use super::error::{KeyPath, show};
 use super::nearest::guess_or_list;
+use super::placeholders::{report_in_hooks, report_targetless};
 use super::raw::{self, Entry};
 use super::read::{Limit, Named, Reader, Whole};
 use super::validate::{Defaults, backoff};
@@ -39,15 +40,20 @@ pub(super) fn definitions(
         declared_at: HashMap::new(),
         references: Vec::new(),
     };
+    reader.within("hooks", |reader| {
+        let raw::Hooks { on_success, on_failure, on_stale } = &inherited.hooks;
+        report_in_hooks([on_success.as_ref(), on_failure.as_ref(), on_stale.as_ref()], reader);
+    });
     reader.within("jobs", |reader| {
         for (name, entry) in jobs.0 {
             reader.within(&name, |reader| collector.declare(&name, entry, None, reader));
         }
     });
     collector.add_undeclared(reader);
-    let Collector { found, references, .. } = collector;
+    let Collector { found, references, declared_at, .. } = collector;
     report_unknown(&found, &references, reader);
     report_cycles(&found, &references, reader);
+    report_targetless(&found, &declared_at, reader);
     found
 }
 
@@ -81,6 +87,7 @@ impl Collector<'_> {
         let mut entry = entry;
         let dependents = entry.job.depending_jobs.take().unwrap_or_default().0;
         let own_hooks = [entry.job.on_success.take(), entry.job.on_failure.take(), entry.job.on_stale.take()];
+        report_in_hooks(own_hooks.each_ref().map(Option::as_ref), reader);
         let mut definition = definition(name, entry, self.inherited, reader);
         self.check_builtin(&definition, reader);
         self.add_hooks(&mut definition, own_hooks);
@@ -218,6 +225,10 @@ fn targets(raw: Option<raw::Targets>, inherited: &Inherited<'_>, reader: &mut Re
         );
         return None;
     };
+    if kind.trim().is_empty() {
+        reader
+            .within("targets", |reader| reader.problem_at("type", "is empty; expected one such as Account"));
+    }
     match action(Some(command), None, inherited) {
         Action::Command(command) => Some(Targets { kind, command }),
         Action::Builtin(_) => None,

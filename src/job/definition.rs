@@ -196,6 +196,22 @@ pub struct Definition {
     pub dependents: Vec<String>,
 }
 
+/// What a job of the definition `name` puts in: its own definition, then those of its dependents, each once.
+#[must_use]
+pub fn family<'a>(name: &str, declared: &dyn Fn(&str) -> Option<&'a Definition>) -> Vec<&'a Definition> {
+    let mut all: Vec<&Definition> = declared(name).into_iter().collect();
+    let mut next = 0;
+    while let Some(definition) = all.get(next).copied() {
+        for dependent in &definition.dependents {
+            if all.iter().all(|known| known.name != *dependent) {
+                all.extend(declared(dependent));
+            }
+        }
+        next += 1;
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::is_valid_name;

@@ -23,6 +23,7 @@ mod host;
 pub mod instant;
 mod occurrences;
 mod outcome;
+mod placeholder;
 mod retry;
 mod schedule;
 pub mod shop;
@@ -33,13 +34,14 @@ mod zone;
 
 pub use builtin::Builtin;
 pub use definition::{
-    Action, Definition, Hooks, NAME_RULE, OnOrphan, Targets, Unique, hook_name, is_hook, is_valid_name,
-    parse_params,
+    Action, Definition, Hooks, NAME_RULE, OnOrphan, Targets, Unique, family, hook_name, is_hook,
+    is_valid_name, parse_params,
 };
 pub use expression::Expression;
 pub use host::{AHEAD, Declares, Host, SILENT};
 pub use occurrences::{MAX_OCCURRENCES, Occurrences};
 pub use outcome::Outcome;
+pub use placeholder::{MaybeTarget, place_in, with_target};
 pub use retry::{Backoff, SIGNALLED, Tried, Verdict, verdict};
 pub use schedule::{CatchUp, Overlap, Schedule, ScheduleError, Trigger};
 pub use state::{On, State};

@@ -9,7 +9,9 @@ use super::Identity;
 use super::under_way::Held;
 use crate::config::{Config, STARTER};
 use crate::job::shop::ORDER;
-use crate::job::{Action, Builtin, Definition, Outcome, Tried, is_hook, parse_params, verdict};
+use crate::job::{
+    Action, Builtin, Definition, Outcome, State, Tried, Verdict, is_hook, parse_params, verdict, with_target,
+};
 use crate::process::capture::{Capture, Captured};
 use crate::process::clock::since_boot;
 use crate::process::command::CommandLine;
@@ -52,6 +54,8 @@ pub(super) struct Ended {
     pub(super) ran: Duration,
     pub(super) at: Instant,
     pub(super) output: Option<Output>,
+    /// Whether another attempt could not end otherwise.
+    is_final: bool,
     /// Stays on this host until the result is in the database.
     pub(super) _printed: Option<Arc<Capture>>,
 }
@@ -59,7 +63,20 @@ pub(super) struct Ended {
 impl Ended {
     pub(super) fn without_process(outcome: Outcome) -> Self {
         let now = Instant::now();
-        Self { outcome, began: now, ran: Duration::ZERO, at: now, output: None, _printed: None }
+        Self {
+            outcome,
+            began: now,
+            ran: Duration::ZERO,
+            at: now,
+            output: None,
+            is_final: false,
+            _printed: None,
+        }
+    }
+
+    /// What can never be started, whoever tries it.
+    fn refused(why: String) -> Self {
+        Self { is_final: true, ..Self::without_process(Outcome::NotStarted(why)) }
     }
 
     /// The result as the database wants it, told at this instant.
@@ -74,7 +91,11 @@ impl Ended {
             host: me.host.clone(),
             attempt: job.attempt,
             outcome: self.outcome.clone(),
-            verdict: verdict(&self.outcome, definition, tried),
+            verdict: if self.is_final {
+                Verdict::End(State::Failed)
+            } else {
+                verdict(&self.outcome, definition, tried)
+            },
             started: StartedAt::Ago(self.began.elapsed()),
             ran: Some(self.ran),
             ended_ago: self.at.elapsed(),
@@ -107,6 +128,9 @@ impl Bench {
         let Some(definition) = self.config.definition(&held.job.name) else {
             return Report::NotBegun(Some(self.config.unknown_definition(&held.job.name)));
         };
+        if let Err(why) = definition.require_target(&held.job.target) {
+            return Report::Ended(Box::new(Ended::refused(why)));
+        }
         let command = match self.command_line(definition, held) {
             Ok(command) => command,
             Err(why) => {
@@ -157,6 +181,7 @@ impl Bench {
                     ran,
                     at: Instant::now(),
                     output,
+                    is_final: false,
                     _printed: Some(printed),
                 }))
             }
@@ -180,7 +205,7 @@ impl Bench {
         let params = if is_hook(&job.name) { Vec::new() } else { parse_params(&job.params)? };
         let mut env = definition.env.clone();
         let mut argv = match &definition.action {
-            Action::Command(argv) => argv.iter().map(|word| with_target(word, job)).collect(),
+            Action::Command(argv) => argv.iter().map(|word| with_target(word, &job.target)).collect(),
             // Whoever may insert a row must not be able to give options to Duly itself.
             Action::Builtin(_) if !params.is_empty() => {
                 return Err("a job with `builtin` takes no params".to_owned());
@@ -234,22 +259,6 @@ impl Bench {
 fn database_url(config: &Config) -> String {
     let scheme = if config.database.is_mysql() { "" } else { "sqlite:" };
     format!("{scheme}{}", config.database.expose())
-}
-
-/// Puts the target in, in one pass: what a target holds is not looked at again.
-fn with_target(word: &str, job: &Claimed) -> String {
-    let places = [
-        ("{target_type}", job.target.0.as_deref().unwrap_or_default()),
-        ("{target_id}", job.target.1.as_deref().unwrap_or_default()),
-    ];
-    let (mut done, mut rest) = (String::new(), word);
-    loop {
-        let next = places.iter().filter_map(|(place, value)| Some((rest.find(place)?, place, value))).min();
-        let Some((at, place, value)) = next else { return done + rest };
-        done.push_str(&rest[..at]);
-        done.push_str(value);
-        rest = &rest[at + place.len()..];
-    }
 }
 
 /// What was captured, as the database wants it.

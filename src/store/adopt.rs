@@ -14,7 +14,7 @@ use super::query::LONGEST_PARAMS;
 use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Id, Sql, id_marks, marks};
-use crate::job::{Action, Definition, Unique, is_hook, parse_params};
+use crate::job::{Action, Definition, MaybeTarget, Unique, family, is_hook, parse_params};
 
 /// Rows moved in one transaction.
 pub(super) const BATCH: usize = 500;
@@ -58,6 +58,12 @@ struct NewRow {
     /// Bytes of its params.
     #[diesel(sql_type = BigInt)]
     size: i64,
+}
+
+impl NewRow {
+    fn target(&self) -> MaybeTarget {
+        (self.target_type.clone(), self.target_id.clone())
+    }
 }
 
 #[derive(QueryableByName)]
@@ -197,7 +203,7 @@ impl Store {
         for row in &rows {
             if declared(&row.name).is_none() {
                 // Its name has been changed since it was found.
-            } else if let Err(why) = check(row, declared(&row.name)) {
+            } else if let Err(why) = check(row, declared) {
                 self.refuse(row.id, &why)?;
                 done += 1;
             } else {
@@ -214,8 +220,8 @@ impl Store {
                 self.fill_in_unique(definition, rows.iter().filter(|row| ids.contains(&row.id)))?
             };
             if !definition.dependents.is_empty() {
-                for id in ids {
-                    self.add_dependents(id, name, declared)?;
+                for row in rows.iter().filter(|row| ids.contains(&row.id)) {
+                    self.add_dependents(row.id, name, &row.target(), declared)?;
                 }
             }
         }
@@ -272,8 +278,7 @@ impl Store {
         for row in rows {
             let params = row.params.as_deref().map(parse_params);
             let params = params.and_then(Result::ok).unwrap_or_else(|| definition.params.clone());
-            let target = (row.target_type.clone(), row.target_id.clone());
-            let key = definition.unique.key(&definition.name, &params, &target);
+            let key = definition.unique.key(&definition.name, &params, &row.target());
             let update =
                 "UPDATE duly_job SET unique_key = COALESCE(unique_key, ?) WHERE id = ? AND state = 'new'";
             match self.execute(&Sql::new(update).bind(key).bind(row.id)) {
@@ -355,7 +360,7 @@ fn tell(told: &mut BTreeSet<String>, what: &str) {
 }
 
 /// Why a row can never run, if so.
-fn check(row: &NewRow, definition: Option<&Definition>) -> Result<(), String> {
+fn check(row: &NewRow, declared: Declared<'_>) -> Result<(), String> {
     if row.size > i64::from(LONGEST_PARAMS) {
         return Err(format!(
             "params are longer than {} MiB, more than a command line can hold",
@@ -364,13 +369,15 @@ fn check(row: &NewRow, definition: Option<&Definition>) -> Result<(), String> {
     }
     let params = row.params.as_deref().map_or(Ok(Vec::new()), parse_params)?;
     if !params.is_empty()
-        && definition.is_some_and(|definition| matches!(definition.action, Action::Builtin(_)))
+        && declared(&row.name).is_some_and(|definition| matches!(definition.action, Action::Builtin(_)))
     {
         return Err("a job with `builtin` takes no params".to_owned());
     }
     if is_hook(&row.name) {
         return Err("it is a hook, which only the end of a job starts".to_owned());
     }
+    let target = row.target();
+    family(&row.name, declared).into_iter().try_for_each(|d| d.require_target(&target))?;
     if row.has_bad_time != 0 {
         return Err("run_at is not a time; expected UTC such as 2026-03-01 02:00:00".to_owned());
     }

@@ -13,7 +13,7 @@ use super::error::StoreError;
 use super::handle::Store;
 use super::sql::AnyText as Text;
 use super::sql::{Sql, Value, marks};
-use crate::job::{Action, Definition, Hooks, On, State, Unique};
+use crate::job::{Action, Definition, Hooks, MaybeTarget, On, State, Unique, family};
 
 /// Jobs per `INSERT`.
 const BATCH: usize = 500;
@@ -48,7 +48,7 @@ pub struct NewJob {
     /// When it may start.
     pub start: Start,
     /// What it is about, for commands that take `{target_type}` and `{target_id}`.
-    pub target: (Option<String>, Option<String>),
+    pub target: MaybeTarget,
     /// The instant of its schedule that it is for.
     pub scheduled_for: Option<DateTime<Utc>>,
     /// What makes the job of an occurrence one job.
@@ -93,6 +93,16 @@ impl NewJob {
         }
     }
 
+    /// The same job about `target`, unless it is about something already, or does what is about nothing else.
+    #[must_use]
+    pub(super) fn about(mut self, target: &MaybeTarget, definition: &Definition) -> Self {
+        let is_builtin = matches!(definition.action, Action::Builtin(_));
+        if self.target == (None, None) && !is_builtin {
+            self.target.clone_from(target);
+        }
+        self
+    }
+
     /// Says of a job that a person asks for whether it can never be stored or run, in words rather than the database's own.
     ///
     /// # Errors
@@ -102,6 +112,7 @@ impl NewJob {
         if matches!(definition.action, Action::Builtin(_)) && !self.params.is_empty() {
             return Err(format!("`{}` is a builtin and takes no params", self.name));
         }
+        definition.require_target(&self.target)?;
         let too_long =
             |text: &Option<String>, most: usize| text.as_ref().is_some_and(|t| t.chars().count() > most);
         if too_long(&self.target.0, 100) || too_long(&self.target.1, 190) {
@@ -158,7 +169,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Taken`] for a unique key, [`StoreError::Unknown`] when a prerequisite does not exist, [`StoreError::Duplicate`] for a taken key.
+    /// [`StoreError::Taken`] for a unique key, [`StoreError::Unknown`] when a prerequisite or a target that a command needs does not exist, [`StoreError::Duplicate`] for a taken key.
     pub fn enqueue(&mut self, jobs: &[NewJob], declared: Declared<'_>) -> Result<Vec<i64>, StoreError> {
         let ids = self.insert_once(|tx| {
             let mut ids = Vec::with_capacity(jobs.len());
@@ -169,6 +180,7 @@ impl Store {
                 if run.len() == 1 {
                     ids.push(tx.insert_with_dependents(&run[0], declared)?);
                 } else {
+                    run.iter().try_for_each(|job| require_targets(job, declared))?;
                     ids.extend(tx.insert(run)?);
                 }
             }
@@ -195,21 +207,24 @@ impl Store {
         job: &NewJob,
         declared: Declared<'_>,
     ) -> Result<(i64, usize), StoreError> {
+        require_targets(job, declared)?;
         self.lock_prerequisites(&job.after)?;
         let id = self.insert(std::slice::from_ref(job))?[0];
         let mut edges: Vec<(i64, i64, On)> =
             job.after.iter().map(|(before, on)| (id, *before, *on)).collect();
-        let dependents = self.insert_dependents(id, (&job.name, job.root_id), declared, &mut edges)?;
+        let dependents =
+            self.insert_dependents(id, (&job.name, job.root_id), &job.target, declared, &mut edges)?;
         self.insert_edges(&edges)?;
         Ok((id, dependents + 1))
     }
 
-    /// Inserts the jobs that depend on job `id` of definition `name`, each name once, and collects the edges; those of
-    /// a child are children of the same root.
+    /// Inserts the jobs that depend on job `id` of definition `name`, each name once and about the same target, and collects
+    /// the edges; those of a child are children of the same root.
     fn insert_dependents(
         &mut self,
         id: i64,
         (name, root_id): (&str, Option<i64>),
+        target: &MaybeTarget,
         declared: Declared<'_>,
         edges: &mut Vec<(i64, i64, On)>,
     ) -> Result<usize, StoreError> {
@@ -222,8 +237,9 @@ impl Store {
                 let child = match known {
                     Some(child) => child,
                     None => {
+                        let after = vec![(parent, On::Success)];
                         let job =
-                            NewJob { after: vec![(parent, On::Success)], root_id, ..NewJob::of(definition) };
+                            NewJob { after, root_id, ..NewJob::of(definition).about(target, definition) };
                         let child = match self.insert(std::slice::from_ref(&job)) {
                             Ok(ids) => ids[0],
                             // Its own dependents are not put in either.
@@ -261,10 +277,11 @@ impl Store {
         &mut self,
         id: i64,
         name: &str,
+        target: &MaybeTarget,
         declared: Declared<'_>,
     ) -> Result<(), StoreError> {
         let mut edges = Vec::new();
-        self.insert_dependents(id, (name, None), declared, &mut edges)?;
+        self.insert_dependents(id, (name, None), target, declared, &mut edges)?;
         self.insert_edges(&edges)
     }
 
@@ -422,6 +439,13 @@ fn cells_of(job: &NewJob) -> [(&'static str, Option<Cell>); COLUMNS] {
         // One with prerequisites is marked, so that the next look finds it whatever happened to them.
         ("lease_until", (!job.after.is_empty()).then_some(Cell::Now)),
     ]
+}
+
+/// Refuses a job whose command, or that of a dependent, has a place for a target that it lacks.
+fn require_targets(job: &NewJob, declared: Declared<'_>) -> Result<(), StoreError> {
+    let family = family(&job.name, declared);
+    let refused = family.into_iter().find_map(|d| d.require_target(&job.target).err());
+    refused.map_or(Ok(()), |why| Err(StoreError::Unknown(why)))
 }
 
 fn has_twice(keys: &[String]) -> bool {

@@ -20,7 +20,7 @@ use super::handle::Store;
 use super::rounds::Rounds;
 use super::sql::AnyText as Text;
 use super::sql::{Id, OPEN, Sql, StoredTime, id_marks};
-use crate::job::{On, State};
+use crate::job::{MaybeTarget, On, State};
 
 /// Roots looked at in one transaction.
 const BATCH: usize = 32;
@@ -55,6 +55,10 @@ struct Caller {
     root_id: Option<i64>,
     #[diesel(sql_type = BigInt)]
     is_cancelled: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_type: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    target_id: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -102,7 +106,7 @@ impl Store {
         })
     }
 
-    /// Puts a job in that starts when the root that calls has ended as success or as failed, or as `on` says.
+    /// Puts a job in that starts when the root that calls has ended as success or as failed, or as `on` says; about the same target.
     pub fn add_dependent(
         &mut self,
         calling: Calling,
@@ -113,11 +117,16 @@ impl Store {
         let key = key_within(calling.0, "dependent", job);
         let job = NewJob { after: vec![(calling.0, on)], occurrence_key: Some(key.clone()), ..job.clone() };
         self.insert_once(|tx| {
-            tx.require_root(calling)?;
-            match tx.made_before(calling.0, &key, &job)? {
-                Some(id) => Ok(id),
-                None => tx.insert_with_dependents(&job, declared),
+            let target = tx.require_root(calling)?;
+            if let Some(id) = tx.made_before(calling.0, &key, &job)? {
+                return Ok(id);
             }
+            let job = job.clone();
+            let job = match declared(&job.name) {
+                Some(definition) => job.about(&target, definition),
+                None => job,
+            };
+            tx.insert_with_dependents(&job, declared)
         })
     }
 
@@ -155,11 +164,11 @@ impl Store {
         }
     }
 
-    /// Locks the job that calls and makes sure that it may have children.
-    fn require_root(&mut self, calling: Calling) -> Result<(), StoreError> {
+    /// Locks the job that calls and makes sure that it may have children; returns what it is about.
+    fn require_root(&mut self, calling: Calling) -> Result<MaybeTarget, StoreError> {
         let query = format!(
-            "SELECT state, fence, root_id, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS is_cancelled \
-             FROM duly_job WHERE id = ?{}",
+            "SELECT state, fence, root_id, CASE WHEN cancel_requested_at IS NULL THEN 0 ELSE 1 END AS is_cancelled, \
+             target_type, target_id FROM duly_job WHERE id = ?{}",
             self.for_update()
         );
         let caller = self.rows::<Caller>(&Sql::new(query).bind(calling.0))?.pop();
@@ -175,7 +184,7 @@ impl Store {
         if caller.is_cancelled != 0 {
             return Err(StoreError::HeldBack(format!("job {} is being cancelled", calling.0)));
         }
-        Ok(())
+        Ok((caller.target_type, caller.target_id))
     }
 
     /// Locks the roots of children that are about to end, marks those whose command is done, and counts. Part of the

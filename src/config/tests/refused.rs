@@ -97,6 +97,36 @@ fn a_wrong_value_is_named_with_what_is_expected() {
 }
 
 #[test]
+fn a_command_whose_jobs_can_never_have_a_target_is_told() {
+    assert_problems(
+        "hooks: {on_failure: [mail, '{target_id}']}\njobs:\n  a:\n    command: [rm, '/srv/{target_id}']\n    schedule: '@daily'\n  \
+         b:\n    command: x\n    schedule: '@daily'\n    on_stale: [mail, '{target_type}']\n    depending_jobs:\n      \
+         c: {command: y, depending_jobs: {d: }}\n  d:\n    command: 'z {target_type}'\n",
+        &[
+            "jobs.yaml:1: hooks.on_failure: has `{target_id}`, but a hook has no target; what its job has is on its standard input",
+            "jobs.yaml:4: jobs.a.command: has `{target_id}`, and its schedule makes jobs without a target; \
+             add `targets` there, or take it out of the command",
+            "jobs.yaml:9: jobs.b.on_stale: has `{target_type}`, but a hook has no target; what its job has is on its standard input",
+            "jobs.yaml:13: jobs.d.command: has `{target_type}`, and the schedule of `b`, which it depends on, makes jobs without a \
+             target; add `targets` there, or take it out of the command",
+        ],
+    );
+    assert_problems(
+        "jobs:\n  a:\n    command: x\n    schedule: '@daily'\n    targets: {type: '', command: [x]}\n",
+        &["jobs.yaml:5: jobs.a.targets.type: is empty; expected one such as Account"],
+    );
+    for keys in [
+        "params: [x]",
+        "schedule: '@daily', enabled: false",
+        "schedule: '@daily', targets: {type: T, command: [x]}",
+    ] {
+        valid(&format!(
+            "jobs:\n  a: {{command: 'x {{target_id}}', {keys}, depending_jobs: {{b: {{command: 'y {{target_id}}'}}}}}}\n"
+        ));
+    }
+}
+
+#[test]
 fn a_cycle_is_named_where_it_closes() {
     assert_problems(
         "jobs:\n  z: {command: x, depending_jobs: {b: }}\n  a:\n    command: x\n    depending_jobs:\n      b:\n        \
