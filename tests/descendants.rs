@@ -259,14 +259,23 @@ fn a_runner_that_died_in_another_pid_namespace_is_left_to_its_lease() {
         ["unshare", namespaces, "--mount-proc", "--kill-child", "sh", "-c", "\"$@\"; sleep 600", "sh"];
     let container = s.duly(["run"]).under(&inside).spawn();
     wait_until("the job runs", SOON, || s.path("running").exists());
-    let is_runner = |pid: &Pid| {
-        fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).is_ok_and(|name| name == "duly\n")
+    let is_called = |pid: &Pid, wanted: &str| {
+        fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()))
+            .is_ok_and(|name| name.trim() == wanted)
     };
+    let is_runner = |pid: &Pid| is_called(pid, "duly");
+    let has_child = || s.processes().iter().any(|pid| is_called(pid, "child-to-be"));
+    wait_until("its child runs", SOON, has_child);
     kill_process(s.processes().into_iter().find(is_runner).unwrap(), Signal::KILL).unwrap();
     wait_until("it is dead", SOON, || !s.processes().iter().any(is_runner));
     s.duly(["run"]).under(&["unshare", namespaces, "--mount-proc"]).status(0);
     assert_eq!(s.database().value("SELECT CONCAT(state, ' ', attempts) FROM duly_job"), "running 1");
+    assert!(has_child());
     // From outside its processes are seen, and ended.
-    is_run_again_alone(&s);
+    wait_until("it is run again", SOON, || {
+        s.duly(["run"]).output();
+        s.database().value("SELECT CONCAT(state, ' ', attempts) FROM duly_job WHERE id = 1") == "success 2"
+    });
+    assert!(!has_child());
     drop(container);
 }

@@ -146,7 +146,8 @@ on_every_database! {
         s.set_jobs("queues: {default: {}, narrow: {concurrency: 1}}\njobs:\n  own: {command: [touch, own], queue: narrow}\n");
         s.duly(["enqueue", "own", "--after", "1:always"]).stdout("3\n").status(0);
         let output = s.duly(["run"]).stderr_has("no host that is known declares `old`").status(0);
-        assert_eq!(output.stderr.lines().count(), 1, "{output}");
+        // And what it had begun on this machine was ended.
+        assert_eq!(output.stderr.lines().filter(|line| !line.contains("left behind")).count(), 1, "{output}");
         assert_eq!(latest(&s), ["stale", "1", "orphaned"]);
         assert!(s.path("own").exists(), "it holds its queue's place");
         let row = s.database().rows("SELECT unique_key, slot_key, name_slot_key, owner FROM duly_job WHERE id = 1");

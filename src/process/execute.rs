@@ -18,7 +18,7 @@ use super::command::CommandLine;
 use super::kin::{DYING, Kin};
 use super::pipe::{Pipes, Printed};
 use super::signals::is_told_to_stop;
-use super::stop::{StopReason, Switch, has_living, signal_group};
+use super::stop::{StopReason, Switch, has_living, is_starting_another, signal_group};
 use crate::job::{Outcome, SIGNALLED};
 
 /// How often a running command is looked at while nothing happens: a machine that slept has lost its leases.
@@ -29,6 +29,9 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// How long what a command has started may outlast it before it counts as left in the background.
 const AFTERMATH: Duration = Duration::from_millis(100);
+/// For so long at most a process that this one is starting for another job holds what this one has open.
+const STARTING: Duration = Duration::from_secs(2);
+
 /// How long the end of a command by a signal of those that stop a session or a machine may be ahead of this process's own.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -303,11 +306,16 @@ impl Running {
     /// What ends with the command may end a moment after it, and print meanwhile: `tee` behind `> >(tee log)`, say. What is
     /// still there then was left in the background, and is let alone.
     fn wait_for_what_is_left(&self) -> io::Result<()> {
-        let until = Instant::now() + AFTERMATH;
+        let mut until = Instant::now() + AFTERMATH;
+        let latest = until + STARTING;
         let mut pipes = self.pipes.borrow_mut();
         while !pipes.are_closed() || has_members(self.leader) && has_living(self.leader) {
             let left = until.saturating_duration_since(Instant::now()).min(AFTERMATH / 5);
             if left.is_zero() {
+                if until < latest && !has_living(self.leader) && is_starting_another() {
+                    until += AFTERMATH / 5;
+                    continue;
+                }
                 self.has_left.set(true);
                 return pipes.hand_over();
             }

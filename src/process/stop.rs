@@ -117,6 +117,15 @@ pub(super) fn has_living(group: Pid) -> bool {
     all_processes().any(|pid| Stat::of(pid).is_some_and(|stat| stat.group == group && !stat.is_over))
 }
 
+/// Whether this process is starting another just now, which has all that it has open until it executes its own program.
+pub(super) fn is_starting_another() -> bool {
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    let words = |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).ok();
+    let own = words(me);
+    all_processes()
+        .any(|pid| Stat::of(pid).is_some_and(|stat| stat.parent == me && !stat.is_over) && words(pid) == own)
+}
+
 /// The ids of all processes.
 pub(super) fn all_processes() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
