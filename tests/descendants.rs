@@ -264,8 +264,13 @@ fn a_runner_that_died_in_another_pid_namespace_is_left_to_its_lease() {
             .is_ok_and(|name| name.trim() == wanted)
     };
     let is_runner = |pid: &Pid| is_called(pid, "duly");
-    let has_child = || s.processes().iter().any(|pid| is_called(pid, "child-to-be"));
-    wait_until("its child runs", SOON, has_child);
+    // By its environment: it has another number out here.
+    let has_child = || {
+        s.processes().iter().any(|pid| {
+            let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|set| set == b"DULY_JOB_ID=1")
+        })
+    };
     kill_process(s.processes().into_iter().find(is_runner).unwrap(), Signal::KILL).unwrap();
     wait_until("it is dead", SOON, || !s.processes().iter().any(is_runner));
     s.duly(["run"]).under(&["unshare", namespaces, "--mount-proc"]).status(0);
