@@ -3,8 +3,10 @@
 use std::process;
 
 use duly::commands;
+use duly::process::signals;
 
 fn main() -> process::ExitCode {
+    signals::hold_none_back();
     let code = match commands::parse() {
         Ok(cli) => {
             commands::start_log(&cli);

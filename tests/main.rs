@@ -30,6 +30,7 @@ mod groups;
 mod guarantees;
 mod harness;
 mod hooks;
+mod host_trouble;
 mod in_time;
 mod isolation;
 mod limits;

@@ -16,7 +16,7 @@ use crate::config::{self, Config, LoadOptions};
 use crate::exit_code::ExitCode;
 use crate::job::{Schedule, Zone, duration};
 use crate::process::clock::host_time;
-use crate::process::command::find_in;
+use crate::process::executable::find_in;
 use crate::render;
 
 /// Where cron looks for programs if the crontab does not say.

@@ -45,7 +45,7 @@ pub fn lines(
     let printed = Printed::apart(Capture::in_memory(SAID), Capture::in_memory(MOST), false);
     let running = start(&asked, printed.clone()).map_err(|err| match err {
         StartError::Command(why) => why,
-        StartError::Output(err) => err.to_string(),
+        StartError::Host(err) => err.to_string(),
     })?;
     let text = |capture: &Capture| capture.captured().map_or_else(String::new, |captured| captured.text);
     match running.wait(switch, Some(limit), GRACE).map_err(|err| err.to_string())? {

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Seek as _, Write as _};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, getpid, kill_process};
 
+use super::executable::{self, own_path};
+use super::execute::StartError;
 use super::program::own_program;
 
 /// What to start.
@@ -43,11 +44,8 @@ impl CommandLine {
     /// # Errors
     ///
     /// Why it cannot be started: the folder or the program is not there or not usable.
-    pub(super) fn expression(&self) -> Result<duct::Expression, String> {
-        if !self.cwd.is_dir() {
-            return Err(format!("its working folder `{}` is not there", self.cwd.display()));
-        }
-        let program = self.program()?;
+    pub(super) fn expression(&self) -> Result<duct::Expression, StartError> {
+        let program = self.usable_program().map_err(StartError::Command)?;
         #[expect(clippy::disallowed_methods, reason = "this is the one place where commands are described")]
         let mut expression =
             duct::cmd(program, &self.argv[1..]).dir(&self.cwd).unchecked().before_spawn(|command| {
@@ -55,7 +53,7 @@ impl CommandLine {
                 Ok(())
             });
         expression = match &self.input {
-            Some(input) => expression.stdin_file(in_memory(input)?),
+            Some(input) => expression.stdin_file(in_memory(input).map_err(StartError::Host)?),
             None => expression.stdin_null(),
         };
         for (name, value) in &self.env {
@@ -83,51 +81,30 @@ impl CommandLine {
     ///
     /// Why it could not.
     pub fn check(&self) -> Result<(), String> {
-        self.expression().map(drop)
+        self.usable_program().map(drop)
+    }
+
+    fn usable_program(&self) -> Result<PathBuf, String> {
+        if !self.cwd.is_dir() {
+            return Err(format!("its working folder `{}` is not there", self.cwd.display()));
+        }
+        self.program()
     }
 
     /// The absolute path of the program, found as a shell finds it.
     fn program(&self) -> Result<PathBuf, String> {
-        let name = self.argv.first().map_or("", String::as_str);
-        if name.contains('/') {
-            let path = self.cwd.join(name.strip_prefix("./").unwrap_or(name));
-            return match usable(&path) {
-                Ok(()) => Ok(path),
-                Err(why) => Err(format!("its program `{}` {why}", path.display())),
-            };
-        }
         let path = self.env.get("PATH").map(OsString::from).or_else(own_path).unwrap_or_default();
-        found_in(&path, &self.cwd, name).ok_or_else(|| {
-            format!(
-                "there is no program `{name}` in its PATH ({}); name it with its folder",
-                path.to_string_lossy()
-            )
-        })
+        executable::find(self.argv.first().map_or("", String::as_str), &path, &self.cwd)
     }
-}
-
-/// Where a program is, looked for in the folders of `path` as a shell does.
-#[must_use]
-pub fn find_in(path: &str, name: &str) -> Option<PathBuf> {
-    found_in(path.as_ref(), Path::new("/"), name)
-}
-
-fn found_in(path: &std::ffi::OsStr, cwd: &Path, name: &str) -> Option<PathBuf> {
-    std::env::split_paths(path)
-        .map(|folder| cwd.join(folder).join(name))
-        .find(|candidate| usable(candidate).is_ok())
 }
 
 /// A file in memory with these bytes, to be read from its beginning. A pipe would need somebody to write to it, who waits for
 /// ever when a program leaves something behind that holds the pipe and does not read it.
-fn in_memory(bytes: &[u8]) -> Result<File, String> {
-    let made = || {
-        let mut file = File::from(memfd_create("duly-input", MemfdFlags::CLOEXEC)?);
-        file.write_all(bytes)?;
-        file.rewind()?;
-        Ok(file)
-    };
-    made().map_err(|err: std::io::Error| format!("its standard input cannot be made: {err}"))
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("duly-input", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// How a program ends that [`become_bound`] could not execute: by a signal, since every exit code may mean something.
@@ -143,7 +120,7 @@ pub fn end_unexecuted() {
 /// # Errors
 ///
 /// When the parent is gone already, or the program cannot be executed; else it does not return.
-pub fn become_bound(parent: u32, argv: &[OsString]) -> std::io::Error {
+pub fn become_bound(parent: u32, argv: &[OsString]) -> io::Error {
     if let Err(err) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
         return err.into();
     }
@@ -151,31 +128,11 @@ pub fn become_bound(parent: u32, argv: &[OsString]) -> std::io::Error {
     let is_there =
         rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get().unsigned_abs() == parent);
     let Some((program, arguments)) = argv.split_first().filter(|_| is_there) else {
-        return std::io::Error::other("the process that started it is gone");
+        return io::Error::other("the process that started it is gone");
     };
     #[expect(
         clippy::disallowed_methods,
         reason = "this is src/process; nothing is started, this process is replaced"
     )]
     std::process::Command::new(program).args(arguments).exec()
-}
-
-fn own_path() -> Option<OsString> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a command inherits PATH, and is looked up in what it inherits"
-    )]
-    std::env::var_os("PATH")
-}
-
-fn usable(path: &Path) -> Result<(), String> {
-    match path.metadata() {
-        Ok(found) if found.is_dir() => Err("is a folder".to_owned()),
-        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
-            Err("is not executable; `chmod +x` makes it so".to_owned())
-        }
-        Ok(_) => Ok(()),
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Err("does not exist".to_owned()),
-        Err(err) => Err(format!("cannot be used: {err}")),
-    }
 }

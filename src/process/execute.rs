@@ -11,15 +11,22 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_open, setrlimit, waitid,
+};
 
 use super::clock::since_boot;
 use super::command::CommandLine;
 use super::kin::{DYING, Kin};
 use super::pipe::{Pipes, Printed};
-use super::signals::is_told_to_stop;
+use super::signals::{hear_of_children, is_told_to_stop};
 use super::stop::{StopReason, Switch, has_living, is_starting_another, signal_group};
 use crate::job::{Outcome, SIGNALLED};
+
+/// Files that a command takes while it is started and runs, and what this process has open besides.
+const OPEN_EACH: usize = 10;
+const OPEN_ELSE: usize = 128;
 
 /// How often a running command is looked at while nothing happens: a machine that slept has lost its leases.
 const LOOK: Duration = Duration::from_secs(1);
@@ -40,8 +47,8 @@ const MOMENT: Duration = Duration::from_secs(1);
 pub enum StartError {
     /// The command cannot be started; the attempt is over.
     Command(String),
-    /// What it takes to watch a command cannot be had: nothing is wrong with the job.
-    Output(io::Error),
+    /// This host has run out of something, and could start no other command either: nothing is wrong with the job.
+    Host(io::Error),
 }
 
 /// How an execution ended.
@@ -74,18 +81,16 @@ pub struct Running {
 ///
 /// [`StartError`]; then nothing runs.
 pub fn start(command: &CommandLine, printed: Printed) -> Result<Running, StartError> {
-    let expression = command.expression().map_err(StartError::Command)?;
-    let (pipes, ends) = Pipes::new(printed).map_err(|err| StartError::Output(err.into()))?;
+    let expression = command.expression()?;
+    let (pipes, ends) = Pipes::new(printed).map_err(|err| StartError::Host(err.into()))?;
     let expression = match ends.errors {
         None => expression.stderr_to_stdout(),
         Some(errors) => expression.stderr_file(errors),
     };
     keep_to_ourselves();
+    hear_of_children();
     let (began, began_since_boot) = (Instant::now(), since_boot());
-    let handle = expression
-        .stdout_file(ends.output)
-        .start()
-        .map_err(|err| StartError::Command(explain(&err, &command.argv[0])))?;
+    let handle = expression.stdout_file(ends.output).start().map_err(|err| explain(err, &command.argv[0]))?;
     let leader = handle.pids().first().and_then(|pid| Pid::from_raw(i32::try_from(*pid).ok()?));
     let leader = leader.ok_or_else(|| StartError::Command("it has no process id".to_owned()))?;
     // Not yet reaped, so the id still names our child.
@@ -104,16 +109,59 @@ pub fn start(command: &CommandLine, printed: Printed) -> Result<Running, StartEr
     })
 }
 
+/// In words, that this host has run out of something.
+#[must_use]
+pub fn no_room(err: &io::Error) -> String {
+    format!(
+        "this host has no room for another command, though nothing is wrong with that: {err}; see `ulimit -n`, `ulimit -u`, memory, \
+         and the limits of the service that starts Duly"
+    )
+}
+
+/// Lets this process have the files open that so many commands at once need, as far as it may; commands inherit that.
+pub fn make_room_for(commands: usize) {
+    let needed = (OPEN_EACH * commands + OPEN_ELSE) as u64;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
+        if let Err(err) = setrlimit(Resource::Nofile, limit) {
+            log::debug!("no more files may be open than before: {err}");
+        }
+    }
+}
+
 /// Lets commands inherit nothing but their standard streams: the client library's sockets to the database would be theirs as
 /// well, and with them the lock that whoever started this program may hold.
 fn keep_to_ourselves() {
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
 }
 
-fn explain(err: &io::Error, program: &str) -> String {
-    match err.raw_os_error() {
-        Some(8) => format!("`{program}` is neither a program nor a script that begins with #!"),
-        _ => format!("`{program}` cannot be started: {err}"),
+/// Whose trouble it is that the kernel did not start a program.
+fn explain(err: io::Error, program: &str) -> StartError {
+    let known = err.raw_os_error().map(Errno::from_raw_os_error);
+    match known {
+        Some(
+            Errno::MFILE
+            | Errno::NFILE
+            | Errno::AGAIN
+            | Errno::NOMEM
+            | Errno::NOSPC
+            | Errno::DQUOT
+            | Errno::NOBUFS
+            | Errno::IO,
+        ) => StartError::Host(err),
+        Some(Errno::TOOBIG) => StartError::Command(format!(
+            "its arguments and its environment are longer than the kernel takes ({} KiB for each word, about a quarter of \
+             `ulimit -s` for all); hand over a file, or the number of a row",
+            (32 * rustix::param::page_size()) >> 10
+        )),
+        Some(Errno::NOEXEC) => StartError::Command(format!(
+            "`{program}` is neither a program for this machine nor a script that begins with #!"
+        )),
+        Some(Errno::NOENT) => StartError::Command(format!(
+            "`{program}` lacks what it is started by, its loader: is it built for this system?"
+        )),
+        _ => StartError::Command(format!("`{program}` cannot be started: {err}")),
     }
 }
 
@@ -292,7 +340,7 @@ impl Running {
                 }
                 Ok(has_ended)
             }
-            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(Errno::INTR) => Ok(false),
             Err(err) => Err(err.into()),
         }
     }
@@ -322,7 +370,7 @@ impl Running {
             let mut watched: Vec<_> = pipes.ends().map(|end| PollFd::new(end, PollFlags::IN)).collect();
             let limit = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
             match poll(&mut watched, Some(&limit)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => pipes.take_in(),
+                Ok(_) | Err(Errno::INTR) => pipes.take_in(),
                 Err(err) => return Err(err.into()),
             }
         }

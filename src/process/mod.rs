@@ -20,6 +20,7 @@ pub mod ask;
 pub mod capture;
 pub mod clock;
 pub mod command;
+pub mod executable;
 pub mod execute;
 mod identity;
 mod kin;

@@ -6,12 +6,14 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::SigSet;
 use rustix::process::Signal;
 use signal_hook::consts::{
-    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU,
+    SIGXFSZ,
 };
 use signal_hook::iterator::Signals;
 
@@ -32,6 +34,28 @@ static IS_TOLD: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// Whether this process has been told to stop, which the threads may not have heard of yet.
 pub(super) fn is_told_to_stop() -> bool {
     IS_TOLD.get().is_some_and(|told| told.load(Ordering::SeqCst))
+}
+
+/// Lets every signal through that whoever started this process had held back, to it and to its commands. For its first thread,
+/// before there are others.
+pub fn hold_none_back() {
+    if let Err(err) = SigSet::empty().thread_set_mask() {
+        log::debug!("signals are held back: {err}");
+    }
+}
+
+/// Makes sure that the end of a child can be waited for: where SIGCHLD is ignored, as whoever started this process may have
+/// it, the kernel forgets how children ended. Commands do not inherit a handler.
+pub(super) fn hear_of_children() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Not where it need not be: a handler interrupts what other threads wait for.
+        if is_ignored(SIGCHLD)
+            && let Err(err) = signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))
+        {
+            log::warn!("cannot listen to SIGCHLD: {err}");
+        }
+    });
 }
 
 /// Calls `tell` with the number of each signal that asks this process to stop, from a thread of its own, for the rest of the

@@ -9,6 +9,7 @@ use super::drain::{Drain, Event};
 use super::worker::{Ended, Report};
 use crate::job::{Outcome, is_hook, parse_params};
 use crate::process::clock::since_boot;
+use crate::process::execute::no_room;
 use crate::process::state_dir::ensure;
 use crate::store::{ClaimRequest, Claimed, Limits, StoreError};
 
@@ -28,10 +29,15 @@ impl Drain {
             return Ok(());
         }
         // Whoever has removed the folder has not stopped what runs.
-        ensure(&self.tick.folder)
-            .and_then(|()| self.slots.take(most))
-            .map(drop)
-            .context("cannot take a slot of this host")?;
+        let taken = ensure(&self.tick.folder).and_then(|()| self.slots.take(most));
+        match taken {
+            // A host that has no room for more files goes on with fewer commands, which take more of them than a slot.
+            Err(err) if self.slots.held() > active + queued => {
+                self.slots.keep((self.slots.held() / 6).max(active + queued).max(1));
+                log::info!("only {} slots of this host can be used: {err}", self.slots.held());
+            }
+            taken => taken.map(drop).context("cannot take a slot of this host")?,
+        }
         let slots = self.slots.held();
         let ahead = if slots == 0 { 0 } else { self.pace.ahead(slots) };
         let mut wanted = (slots + ahead).saturating_sub(active + queued);
@@ -146,7 +152,17 @@ impl Drain {
             Ok(input) => (input, None),
             Err(err) => (None, Some(err)),
         };
-        let held = self.under_way.add(job, input, asked, lease).context("cannot make a stop switch")?;
+        let claim = (job.id, job.fence);
+        let held = match self.under_way.add(job, input, asked, lease) {
+            Ok(held) => held,
+            Err(err) => {
+                self.hand_back_claims(&[claim]);
+                if !self.is_set_back() {
+                    self.set_back(anyhow!(no_room(&err)));
+                }
+                return Ok(());
+            }
+        };
         self.started += 1;
         match trouble {
             None => self.queue.push(held),
@@ -195,7 +211,15 @@ impl Drain {
                     }
                 }
             });
-            self.workers.push(worker.context("cannot start a thread")?);
+            match worker {
+                Ok(worker) => self.workers.push(worker),
+                // What does not get to its turn for that goes back.
+                Err(err) if !self.workers.is_empty() => {
+                    log::info!("no more than {} commands run at once: {}", self.workers.len(), no_room(&err));
+                    break;
+                }
+                Err(err) => return Err(anyhow!(no_room(&err))),
+            }
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ use super::steady::Steady;
 use super::under_way::{Held, UnderWay};
 use super::worker::{Bench, Ended, Report};
 use crate::process::clock::since_boot;
+use crate::process::execute::make_room_for;
 use crate::process::ledger::Ledger;
 use crate::process::signals::{Patience, on_stop_signal};
 use crate::process::slots::Slots;
@@ -94,6 +95,7 @@ impl Drain {
     /// Executes what is startable, as far as this host has slots free.
     pub(super) fn run(tick: Tick) -> Result<TickReport> {
         let concurrency = tick.config.runner.concurrency;
+        make_room_for(concurrency);
         let mut slots = Slots::new(&tick.folder, &super::slots_key(&tick.config), concurrency);
         // Who only asks for targets needs no slot.
         if slots.take(1).with_context(|| cannot(&tick.folder))? == 0 && tick.to_ask.is_empty() {

@@ -62,7 +62,7 @@ impl Drain {
     }
 
     /// One that the database refuses holds none of the others up.
-    fn hand_back_claims(&mut self, claims: &[(i64, i64)]) {
+    pub(super) fn hand_back_claims(&mut self, claims: &[(i64, i64)]) {
         let owner = self.tick.me.owner.clone();
         let mut handed = self.tick.store.hand_back(&owner, claims);
         if let Err(err @ (StoreError::Away(_) | StoreError::Conflict(_))) = &handed {

@@ -15,7 +15,7 @@ use crate::job::{
 use crate::process::capture::{Capture, Captured};
 use crate::process::clock::since_boot;
 use crate::process::command::CommandLine;
-use crate::process::execute::{End, StartError, start};
+use crate::process::execute::{End, StartError, no_room, start};
 use crate::process::ledger::{Entry, Ledger, output_path};
 use crate::process::mirror::Mirror;
 use crate::process::pipe::Printed;
@@ -153,8 +153,8 @@ impl Bench {
             Err(StartError::Command(why)) => {
                 return Report::Ended(Box::new(Ended::without_process(Outcome::NotStarted(why))));
             }
-            Err(StartError::Output(err)) => {
-                return Report::NotBegun(Some(format!("this host cannot watch a command: {err}")));
+            Err(StartError::Host(err)) => {
+                return Report::NotBegun(Some(no_room(&err)));
             }
         };
         self.note(line, held, running.group(), running.began_since_boot);

@@ -11,7 +11,7 @@ use crate::job::Outcome;
 use crate::process::capture::Capture;
 use crate::process::clock::since_boot;
 use crate::process::command::{CommandLine, NOT_EXECUTED};
-use crate::process::execute::{End, StartError, start};
+use crate::process::execute::{End, StartError, no_room, start};
 use crate::process::pipe::Printed;
 use crate::process::signals::{Patience, on_stop_signal};
 use crate::process::stop::{StopReason, Switch};
@@ -117,8 +117,8 @@ pub(super) fn execute(given: Given<'_>, stop: &Stop) -> StepEnd {
     let running = match start(&command, printed.clone()) {
         Ok(running) => running,
         Err(StartError::Command(why)) => return not_started(why),
-        Err(StartError::Output(err)) => {
-            return not_started(format!("this host cannot watch a command: {err}"));
+        Err(StartError::Host(err)) => {
+            return not_started(no_room(&err));
         }
     };
     let end = running.wait(&switch, given.step.timeout, GRACE);
