@@ -517,7 +517,7 @@ on_every_database! {
         insert(&s, 1..=3);
         s.file("erp", "#!/usr/bin/no-such-php\n");
         for _ in 0..4 {
-            s.duly(["process-lost-orders"]).stdout_has("cannot execute").stderr_has("exited with 3").status(3);
+            s.duly(["process-lost-orders"]).stdout_has("`/usr/bin/no-such-php` does not exist; sent again later, this try does not count").stderr_has("exited with 3").status(3);
         }
         assert_eq!((s.database().value("SELECT MAX(failures) FROM duly_lost_order_attempt").as_str(), in_state(&s, "lost").as_str()), ("0", "3"));
     }
