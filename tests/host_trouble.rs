@@ -17,7 +17,7 @@ fn with_jobs(count: usize) -> Sandbox {
 #[test]
 fn a_host_that_lets_no_more_files_be_open_charges_no_job() {
     let s = with_jobs(80);
-    for limit in [18, 24, 40, 70, 100] {
+    for limit in [9, 10, 11, 12, 13, 14, 18, 24, 40, 70, 100] {
         let command = format!("ulimit -n {limit}; exec \"$@\"");
         let output =
             s.duly(["run"]).under(&["sh", "-c", &command, "sh"]).limit(Duration::from_secs(60)).output();

@@ -86,7 +86,6 @@ impl Drain {
                 Err(err) => return self.after_failed_claim(err, asked).map(|found| got + found),
             };
             self.tick.complain(claims.undeclared);
-            got += claims.jobs.len();
             if let Some((id, fence)) = self.take_note(&claims.jobs) {
                 self.may_claim = false;
                 self.trouble = self.trouble.take().or_else(|| Some(anyhow!(
@@ -96,7 +95,7 @@ impl Drain {
                 return Ok(got);
             }
             for job in claims.jobs {
-                self.begin(job, asked)?;
+                got += usize::from(self.begin(job, asked));
             }
         }
         Ok(got)
@@ -130,8 +129,7 @@ impl Drain {
         for job in held {
             // Not what this runner executes already, and not what it has given up.
             if !self.under_way.has(job.id, job.fence) && !self.lost.contains(&(job.id, job.fence)) {
-                self.begin(job, asked)?;
-                found += 1;
+                found += usize::from(self.begin(job, asked));
             }
         }
         Ok(found)
@@ -145,7 +143,8 @@ impl Drain {
         again
     }
 
-    fn begin(&mut self, job: Claimed, asked: Duration) -> Result<()> {
+    /// Takes a job in that was claimed; whether this host has room for it, without which it goes back.
+    fn begin(&mut self, job: Claimed, asked: Duration) -> bool {
         let lease = self.tick.config.runner.lease;
         let input = if is_hook(&job.name) { self.told_to_hook(&job) } else { Ok(None) };
         let (input, trouble) = match input {
@@ -157,10 +156,11 @@ impl Drain {
             Ok(held) => held,
             Err(err) => {
                 self.hand_back_claims(&[claim]);
-                if !self.is_set_back() {
-                    self.set_back(anyhow!(no_room(&err)));
+                // What runs makes room by its end; where nothing does, this host can do nothing for now.
+                if self.under_way.len() == 0 {
+                    self.trouble = self.trouble.take().or_else(|| Some(anyhow!(no_room(&err))));
                 }
-                return Ok(());
+                return false;
             }
         };
         self.started += 1;
@@ -176,7 +176,7 @@ impl Drain {
                 self.results.push((held, Box::new(Ended::without_process(Outcome::NotStarted(why)))));
             }
         }
-        Ok(())
+        true
     }
 
     /// The job that a hook is about, as JSON.
