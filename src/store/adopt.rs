@@ -143,7 +143,7 @@ impl Store {
         let mut next = 0;
         while let Some(place) = places.get(next) {
             // With few rows a server may think that putting them in order costs less than an index.
-            let by_time = if self.is_server() { " FORCE INDEX (duly_job_promote)" } else { "" };
+            let by_time = if self.is_server() { " USE INDEX (duly_job_promote)" } else { "" };
             let query = format!(
                 "SELECT id, name, queue FROM duly_job{by_time} WHERE state = 'new' {place} LIMIT {size}"
             );
