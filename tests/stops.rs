@@ -83,6 +83,25 @@ on_every_database! {
         assert!(!s.path("told").exists() && !s.path("after").exists());
     }
 
+    /// Before its runner has noticed: whoever cancelled it was told that it is. Seen failing with its own end kept, as `success`.
+    fn a_command_that_comes_to_its_end_after_it_was_cancelled_starts_nothing_more(s: Sandbox) {
+        s.set_jobs(
+            "hooks: {on_success: [touch, told]}\njobs:\n  job: {command: [sh, -c, 'touch running; until test -e go; do sleep 0.01; done'], \
+             depending_jobs: {after: {command: [touch, after]}}}\n",
+        );
+        s.duly(["start", "job"]).stdout("1\n").status(0);
+        let runner = s.duly(["run"]).spawn();
+        wait_until("it runs", SOON, || s.path("running").exists());
+        s.duly(["cancel", "1"]).stdout("job 1 is running; its runner stops it\n").status(0);
+        s.file("go", "");
+        runner.wait();
+        assert_eq!(latest(&s)[..2], ["cancelled", "1"]);
+        assert_eq!(state(&s, 2), "cancelled");
+        s.duly(["list"]).stdout_has("cancelled by").status(0);
+        s.duly(["run"]).status(0);
+        assert!(!s.path("told").exists() && !s.path("after").exists());
+    }
+
     /// Seen failing with an exit code of 0 taken for a success: half an import fed the index.
     fn a_command_that_exits_with_0_since_its_runner_was_told_to_stop_is_interrupted(s: Sandbox) {
         for (on_orphan, wanted) in [("retry", ["pending", "0", "interrupted"]), ("stale", ["stale", "1", "interrupted"])] {

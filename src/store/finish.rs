@@ -233,13 +233,9 @@ impl Store {
                     && row.owner.as_deref() == Some(&end.owner)
             });
             if let Some(row) = row {
-                // An end that its command came to by itself is one; what its runner's end means is not.
-                let is_own = !matches!(end.outcome, Outcome::Orphaned | Outcome::Interrupted);
-                let verdict = match end.verdict {
-                    Verdict::End(state) if is_own => Verdict::End(state),
-                    _ if row.cancel == 1 => Verdict::End(State::Cancelled),
-                    other => other,
-                };
+                // Whoever cancelled it has been told that it is; nothing that waits for its success may begin, though its command
+                // came to an end before it was told to stop.
+                let verdict = if row.cancel == 1 { Verdict::End(State::Cancelled) } else { end.verdict };
                 holds.push(Holding {
                     end,
                     verdict,

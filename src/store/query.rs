@@ -101,6 +101,8 @@ impl Job {
     #[must_use]
     pub fn result(&self) -> String {
         match (self.exit_code, self.signal, &self.reason) {
+            // How its command ended is not why.
+            (_, _, Some(reason)) if self.state == State::Cancelled => reason.clone(),
             (Some(0), _, _) => "ok".to_owned(),
             (Some(code), _, _) => format!("exit {code}"),
             (None, Some(signal), _) => format!("signal {signal}"),

@@ -230,7 +230,7 @@ impl Model {
                         self.after_orphan(job, !may_begin, (5, 5, 3600))
                     }
                 };
-                self.end_unless_cancelled(job, end);
+                self.settle_attempt(job, end);
             }
         }
     }
@@ -244,12 +244,6 @@ impl Model {
             .map(|(_, stale)| *stale)
             .peekable();
         stale.peek().is_some() && !stale.any(|stale| stale)
-    }
-
-    /// An attempt that its command did not end by itself.
-    fn end_unless_cancelled(&mut self, job: usize, end: After) {
-        let is_cancelled = self.jobs[job].is_to_be_cancelled && matches!(end, After::End(_));
-        self.settle_attempt(job, if is_cancelled { After::End(State::Cancelled) } else { end });
     }
 
     /// Whether one of the pauses holds this back.
@@ -367,10 +361,7 @@ impl Model {
                 let is_stale = def.is_some_and(|def| def.is_stale_when_orphaned);
                 self.see(if is_stale { "interrupted and stale" } else { "interrupted" });
                 self.jobs[job].attempts -= u32::from(!is_stale);
-                self.end_unless_cancelled(
-                    job,
-                    if is_stale { After::End(State::Stale) } else { After::Wait(0) },
-                );
+                self.settle_attempt(job, if is_stale { After::End(State::Stale) } else { After::Wait(0) });
             }
         }
     }
@@ -414,11 +405,12 @@ impl Model {
         let ended = &mut self.jobs[job];
         ended.owner = None;
         let after = match after {
-            After::Wait(_) if ended.is_to_be_cancelled => {
+            other if !ended.is_to_be_cancelled => other,
+            After::Wait(_) => {
                 self.see("cancelled instead of again");
                 After::End(State::Cancelled)
             }
-            other => other,
+            _ => After::End(State::Cancelled),
         };
         let ended = &mut self.jobs[job];
         match after {
