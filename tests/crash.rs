@@ -265,6 +265,33 @@ fn while_the_database_is_away_jobs_go_on_and_their_results_are_written_when_it_i
     );
 }
 
+/// Its runner ends it, since somebody else may have the job; that is no failure of the command. Seen failing with nothing kept of it:
+/// the job was `failed`, since its runner was said to have vanished.
+#[test]
+fn a_command_that_its_runner_stops_since_the_database_is_away_for_too_long_has_had_no_attempt() {
+    let mut server = Server::start();
+    let s = Sandbox::on(Database::on(&server));
+    with_short_lease(
+        &s,
+        "  job: {command: [sh, -c, 'echo $DULY_ATTEMPT >> ran; touch running; test -e go || sleep 600'], max_attempts: 1}\n",
+    );
+    s.duly(["migrate"]).stdout_has("ran").status(0);
+    s.duly(["start", "job"]).stdout("1\n").status(0);
+    let runner = s.duly(["run"]).spawn();
+    wait_until("the job runs", SOON, || s.path("running").exists());
+    server.kill();
+    let output = runner.wait();
+    assert_eq!(output.status.code(), Some(1), "{output}");
+    assert!(output.stderr.contains("the database was not there to renew its lease"), "{output}");
+    server.start_again();
+    s.file("go", "");
+    s.duly(["run"]).status(0);
+    let job = s.json(["show", "1", "--json"]);
+    assert_eq!((job["state"].as_str(), job["attempts"].as_i64()), (Some("success"), Some(1)), "{job:#}");
+    assert_eq!(job["attempt_log"][0]["outcome"], "interrupted");
+    assert_eq!(s.read("ran"), "1\n1\n");
+}
+
 /// Seen failing with nothing kept.
 #[test]
 fn results_that_cannot_be_written_before_the_lease_ends_are_kept_for_the_next_tick() {
@@ -323,14 +350,20 @@ fn a_connection_that_the_server_kills_is_made_again() {
 #[test]
 fn a_job_stops_by_itself_when_its_lease_ends_while_its_runner_waits_for_the_database() {
     let s = Sandbox::from(Backend::Sqlite);
-    with_short_lease(&s, "  job: {command: [sh, -c, 'sleep 600 & echo $! > child; touch running; wait']}\n");
+    with_short_lease(
+        &s,
+        "  job: {command: [sh, -c, 'test -e go && exit; sleep 600 & echo $! > child; touch running; wait']}\n",
+    );
     s.duly(["start", "job"]).stdout("1\n").status(0);
     let runner = s.duly(["run"]).spawn();
     wait_until("the job runs", SOON, || s.path("running").exists());
     let mut lock = s.database().connect();
     lock.sql("BEGIN IMMEDIATE");
     wait_until("it is stopped", Duration::from_secs(6), || !is_alive(s.read("child").trim()));
+    s.file("go", "");
     lock.sql("ROLLBACK");
     let output = runner.wait();
     assert_eq!(output.status.code(), Some(0), "{output}");
+    // It is begun again by the same runner, as one that was interrupted.
+    assert_eq!(s.database().value("SELECT CONCAT(state, ' ', attempts) FROM duly_job"), "success 1");
 }

@@ -89,6 +89,12 @@ impl Switch {
         Some((reason, asked & NOW != 0))
     }
 
+    /// Whether it is known that somebody else has the job now; else its lease may only not have been renewed in time.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.asked.load(Ordering::SeqCst) & 7 == 3
+    }
+
     /// Takes the wake-up back, so that the next one is seen.
     pub(super) fn drain(&self) {
         let mut count = [0_u8; 8];

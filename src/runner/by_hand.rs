@@ -123,7 +123,7 @@ pub fn run(
         }
     };
     // Whoever stops a job that was run by hand does not want it run again behind their back.
-    if ended.outcome == Outcome::Interrupted && job.max_attempts == 1 {
+    if ended.outcome == Outcome::Interrupted && job.max_attempts == 1 && !held.is_lost() {
         ended.outcome = Outcome::Cancelled;
     }
     let finished = record(&mut store, &held, &ended, &bench, &me)?;

@@ -63,7 +63,8 @@ impl Drain {
         let (active, queued) = self.queue.load();
         self.slots.keep((active + queued).min(slots));
         self.queue.permit(self.slots.held());
-        self.start_workers()
+        self.start_workers();
+        Ok(())
     }
 
     fn claim_from_queues(&mut self, wanted: usize) -> Result<usize> {
@@ -192,7 +193,7 @@ impl Drain {
         Ok(job?.map(|job| format!("{}\n", job.to_json())))
     }
 
-    fn start_workers(&mut self) -> Result<()> {
+    fn start_workers(&mut self) {
         while self.workers.len() < self.slots.held() {
             let (queue, bench, sender) =
                 (Arc::clone(&self.queue), Arc::clone(&self.bench), self.sender.clone());
@@ -218,9 +219,12 @@ impl Drain {
                     log::info!("no more than {} commands run at once: {}", self.workers.len(), no_room(&err));
                     break;
                 }
-                Err(err) => return Err(anyhow!(no_room(&err))),
+                Err(err) => {
+                    self.trouble = self.trouble.take().or_else(|| Some(anyhow!(no_room(&err))));
+                    self.hand_back.extend(self.queue.take_back(Duration::ZERO));
+                    break;
+                }
             }
         }
-        Ok(())
     }
 }

@@ -276,12 +276,14 @@ impl Tick {
         adopted.jobs > 0
     }
 
-    /// Writes what an earlier tick of this host could not.
-    pub(super) fn write_kept(&mut self) {
-        if kept::any(&self.folder) {
+    /// Writes what an earlier tick of this host could not; returns whether there was any: what was interrupted may be begun again.
+    pub(super) fn write_kept(&mut self) -> bool {
+        let is_any = kept::any(&self.folder);
+        if is_any {
             let written = kept::write(&self.folder, &mut self.store);
             self.note(written);
         }
+        is_any
     }
 
     /// Passes a value on; an error is told once, and remembered.

@@ -99,8 +99,8 @@ pub(super) fn without_output(end: &AttemptEnd, why: &str) -> AttemptEnd {
     AttemptEnd { output: Some(Output { body, truncated: 0 }), ..end.clone() }
 }
 
-/// One at a time: what the database refuses of one must not keep the others back.
-fn write_one(store: &mut Store, end: &AttemptEnd) -> Result<(), StoreError> {
+/// One at a time: what the database refuses of one must not keep the others back. Returns whether its claim still held.
+fn write_one(store: &mut Store, end: &AttemptEnd) -> Result<bool, StoreError> {
     let mut finished = store.finish(std::slice::from_ref(end));
     if let Err(why) = &finished
         && !is_for_later(why)
@@ -108,10 +108,11 @@ fn write_one(store: &mut Store, end: &AttemptEnd) -> Result<(), StoreError> {
         let bare = without_output(end, &why.to_string());
         finished = store.finish(&[bare]).or(finished);
     }
-    for (id, fence) in finished?.refused {
+    let refused = finished?.refused;
+    for (id, fence) in &refused {
         log::warn!("job {id}: a kept result came too late and is dropped, its claim {fence} no longer holds");
     }
-    Ok(())
+    Ok(refused.is_empty())
 }
 
 const fn is_for_later(err: &StoreError) -> bool {
@@ -156,7 +157,7 @@ pub(super) fn write(folder: &Path, store: &mut Store) -> Result<()> {
             match write_one(store, end) {
                 Err(err) if is_for_later(&err) => return Err(err).context(cannot),
                 Err(err) => put_aside(folder, end.clone(), &err.to_string()),
-                Ok(()) => {}
+                Ok(_) => {}
             }
         }
         // Another tick may have been quicker; both wrote the same.
@@ -166,12 +167,12 @@ pub(super) fn write(folder: &Path, store: &mut Store) -> Result<()> {
     }
     for path in due(folder) {
         let Some(kept) = read(&path) else { continue };
-        let done = kept.results.iter().try_for_each(|end| write_one(store, end));
+        let done = kept.results.iter().try_fold(true, |held, end| Ok(write_one(store, end)? && held));
         match done {
-            Ok(()) if fs::remove_file(&path).is_ok() => {
+            Ok(held) if fs::remove_file(&path).is_ok() && held => {
                 log::warn!("wrote `{}`, which had been put aside", path.display());
             }
-            Ok(()) => {}
+            Ok(_) => {}
             Err(err) if is_for_later(&err) => return Err(err).context(cannot),
             Err(err) => {
                 log::debug!("`{}` is refused again: {err}", path.display());

@@ -112,7 +112,7 @@ fn work(config: Arc<Config>, options: TickOptions, key: &str, began: Instant) ->
 
 /// Everything before something is claimed; returns whether anything may be. What fails is noted.
 fn get_ready(tick: &mut Tick, dead: Vec<DeadRunner>, probe: &Probe, is_beginning: bool) -> bool {
-    tick.write_kept();
+    let had_kept = tick.write_kept();
     let had_dead = !dead.is_empty();
     for runner in dead {
         let done = rescue::after_dead_runner(&mut tick.store, &tick.config, &tick.folder, runner);
@@ -120,5 +120,5 @@ fn get_ready(tick: &mut Tick, dead: Vec<DeadRunner>, probe: &Probe, is_beginning
     }
     let swept = rescue::sweep(&mut tick.store, &tick.folder);
     tick.note(swept);
-    tick.prepare(probe, is_beginning) || had_dead || !tick.to_ask.is_empty()
+    tick.prepare(probe, is_beginning) || had_dead || had_kept || !tick.to_ask.is_empty()
 }

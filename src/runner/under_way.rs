@@ -47,6 +47,11 @@ impl Held {
         self.has_ended.store(true, Ordering::SeqCst);
     }
 
+    /// Whether its lease is over, or somebody else's.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self.switch.asked(), Some((StopReason::LeaseLost, _)))
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::SeqCst)
     }
@@ -135,8 +140,7 @@ impl UnderWay {
     /// Whether there are jobs held, and the lease of every one of them has run out.
     pub(super) fn is_all_lost(&self) -> bool {
         let all = self.all();
-        !all.is_empty()
-            && all.iter().all(|held| matches!(held.switch.asked(), Some((StopReason::LeaseLost, _))))
+        !all.is_empty() && all.iter().all(|held| held.is_lost())
     }
 }
 

@@ -104,6 +104,19 @@ impl Ended {
     }
 }
 
+/// How an attempt ended that is still this runner's own, as far as is known here.
+fn outcome_of(end: End, job: &Claimed) -> Outcome {
+    match end {
+        End::Outcome(outcome) => outcome,
+        // It ends by no fault of its own, which counts if nobody has taken it back by then.
+        End::LeaseLost => {
+            let (id, name) = (job.id, &job.name);
+            log::warn!("job {id} ({name}) was stopped, since the database was not there to renew its lease");
+            Outcome::Interrupted
+        }
+    }
+}
+
 /// Where this program itself goes wrong in executing a job, that is the end of this attempt, and of nothing else.
 fn guarded(execute: impl FnOnce() -> Report) -> Report {
     catch_unwind(AssertUnwindSafe(execute)).unwrap_or_else(|panic| {
@@ -167,8 +180,9 @@ impl Bench {
             log::warn!("cannot clear line {line} of the ledger: {err}");
         }
         match end {
-            Ok(End::LeaseLost) => Report::Lost,
-            Ok(End::Outcome(outcome)) => {
+            Ok(End::LeaseLost) if held.switch.is_taken() => Report::Lost,
+            Ok(end) => {
+                let outcome = outcome_of(end, &held.job);
                 if running.has_left() {
                     let job = &held.job;
                     log::info!("job {} ({}): {LEFT}", job.id, job.name);

@@ -410,7 +410,7 @@ impl Model {
                 self.see("cancelled instead of again");
                 After::End(State::Cancelled)
             }
-            _ => After::End(State::Cancelled),
+            After::End(_) => After::End(State::Cancelled),
         };
         let ended = &mut self.jobs[job];
         match after {
